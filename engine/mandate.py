@@ -1,0 +1,137 @@
+"""What the manager promised: limits, alpha rule, risk aversion and trading-cost assumptions of a fund, as TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from risk import DataError
+
+__all__ = ["AlphaRule", "CostRule", "Mandate", "load_mandate", "read_spec"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class Spec(BaseModel):
+    """A frozen, closed specification: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AlphaRule(Spec):
+    """Grinold's rule (Grinold 1994, Alpha is volatility times IC times score), annualised.
+
+    alpha_i = information_coefficient * sigma_i * sqrt(252 / horizon_days) * score_i, with sigma_i the annual specific
+    volatility and the score of mean 0 and standard deviation 1.
+    """
+
+    information_coefficient: Annotated[float, Field(gt=0, le=1)] = 0.03
+    horizon_days: Positive = 20
+
+
+class CostRule(Spec):
+    """Trading-cost assumptions: the optimizer prices and the ledger charges the same ones."""
+
+    half_spread_bps: NonNegative = 5.0
+    commission_bps: NonNegative = 0.5
+    impact_coefficient: NonNegative = 0.7
+    """Y of the square-root law: average cost of a trade = Y sigma_day sqrt(value / daily dollar volume)."""
+    borrow_fee_annual: NonNegative = 0.005
+    expected_holding_days: Positive = 20
+
+
+class Mandate(Spec):
+    """Limits and preferences of a fund.
+
+    A limit of 0 is an equality, a positive one a band around 0, and one that is left out is no limit. Weights are
+    fractions of net asset value; volatility is per year; style exposures are sums of weight times standardised exposure.
+    """
+
+    name: str
+    position_limit: Positive
+    """Hard and monitored daily."""
+    position_target: Positive
+    """What the optimizer aims at, so that drift does not breach `position_limit`."""
+    gross_limit: Positive
+    risk_aversion: Positive
+    net_limit: NonNegative | None = None
+    country_limit: NonNegative | None = None
+    sector_limit: NonNegative | None = None
+    beta_limit: NonNegative | None = None
+    style_limit: NonNegative | None = None
+    volatility_limit: Positive | None = None
+    turnover_limit: Positive | None = None
+    minimum_assets: Annotated[int, Field(ge=2)] = 20
+    """A date with fewer assets than this is refused."""
+    minimum_model_assets: Annotated[int, Field(ge=2)] = 20
+    """A model that covers fewer assets than this on a date is left out of that date."""
+    on_infeasible: Literal["stop", "hold"] = "stop"
+    alpha: AlphaRule = AlphaRule()
+    costs: CostRule = CostRule()
+    assumed: tuple[str, ...] = ()
+    """Fields that were never published by the fund and are our assumption."""
+
+    @model_validator(mode="after")
+    def _target_within_limit(self) -> Mandate:
+        if self.position_target > self.position_limit:
+            raise ValueError(
+                f"position_target {self.position_target} must not exceed position_limit {self.position_limit}"
+            )
+        known = {*type(self).model_fields, *(f"alpha.{field}" for field in AlphaRule.model_fields)}
+        known |= {f"costs.{field}" for field in CostRule.model_fields}
+        unknown = sorted(set(self.assumed) - known)
+        if unknown:
+            raise ValueError(f"assumed names no field: {', '.join(unknown)}")
+        return self
+
+
+def read_spec(kind: type[S], path: Path) -> S:
+    """Read a TOML file as a frozen specification.
+
+    Raises
+    ------
+    DataError
+        One paragraph that names the file, each wrong field, its value and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). Give the path of a TOML file.") from error
+    try:
+        return kind.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path}: is not valid TOML ({error}).") from error
+    except ValidationError as error:
+        raise DataError(f"{path}: {_explain(kind, error)}") from error
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        field = ".".join(str(step) for step in item["loc"]) or "file"
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown key `{field}`; known keys are {', '.join(kind.model_fields)}")
+        else:
+            parts.append(f"`{field}` = {item['input']!r}: {item['msg']}" if item["loc"] else item["msg"])
+    return "; ".join(parts) + "."
+
+
+@cache
+def load_mandate(name: str) -> Mandate:
+    """Return a mandate by the name of a preset (``one``, ``supreme``) or the path of a TOML file."""
+    preset = resources.files("engine") / "mandates" / f"{name}.toml"
+    if preset.is_file():
+        with resources.as_file(preset) as path:
+            return read_spec(Mandate, path)
+    if not name.endswith(".toml"):
+        raise DataError(f"unknown mandate {name!r}; give `one`, `supreme` or the path of a TOML file.")
+    return read_spec(Mandate, Path(name))
