@@ -1,0 +1,220 @@
+"""The run folder: written beside its final name and renamed when whole, so that RUN/ appears complete or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from risk import DataError, FactorModel
+
+__all__ = ["SCHEMAS", "Run", "RunWriter", "code_fingerprint"]
+
+_DATE, _NAME, _NUMBER = pa.timestamp("ms"), pa.string(), pa.float64()
+
+
+def _schema(dates: str, names: str, numbers: str, extra: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
+    fields = [(name, _DATE) for name in dates.split()]
+    fields += [(name, _NAME) for name in names.split()]
+    fields += [(name, _NUMBER) for name in numbers.split()]
+    return pa.schema(fields + list((extra or {}).items()))
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "nav": _schema(
+        "date",
+        "",
+        "nav gross_return cost financing return_before_fees management_fee incentive_fee net_return cash gross net turnover",
+    ),
+    "weights": _schema("date", "asset", "target weight"),
+    "positions": _schema("date", "asset", "shares price value pnl"),
+    "trades": _schema("date decided", "asset reason", "shares price trade cost"),
+    "solves": _schema(
+        "date predictions_date",
+        "status method fallback relaxed",
+        "primal_residual dual_residual complementarity gap objective volatility gross",
+        {
+            "iterations": pa.int64(),
+            "free_directions": pa.int64(),
+            "assets": pa.int64(),
+            "models": pa.int64(),
+            "binding": pa.list_(_NAME),
+        },
+    ),
+    "duals": _schema("date", "limit", "price"),
+    "exposures": _schema("date", "factor", "exposure forecast_risk limit_lower limit_upper"),
+    "signals": _schema("date", "asset", "meta_model alpha"),
+    "meta_model": _schema(
+        "date", "model reason", "stake", {"used": pa.bool_(), "coverage": pa.int64(), "filled": pa.int64()}
+    ),
+    "universe": _schema("date", "reason", "", {"assets": pa.int64()}),
+    "notices": _schema("date", "kind asset detail", "amount"),
+    "contribution": _schema("date", "model", "stake true_contribution mask_standard_error"),
+    "gradient": _schema("date", "asset", "gradient"),
+}
+"""Columns of every table of a run folder, with their types."""
+
+
+def code_fingerprint() -> str:
+    """Return the SHA-256 of metafolio's own source and presets: what decided the numbers, beside data and mandate."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for room in ("risk", "engine", "backtest"):
+        for path in sorted((root / room).rglob("*")):
+            if path.suffix in {".py", ".toml"}:
+                digest.update(path.relative_to(root).as_posix().encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class RunWriter:
+    """Writes one run. Use as a context manager; call `finish` once, or nothing appears under the final name.
+
+    Parameters
+    ----------
+    out : Path
+        Final folder; must not exist.
+
+    Raises
+    ------
+    DataError
+        If `out` exists or its parent cannot be written.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.partial = out.with_name(out.name + ".partial")
+        for path, what in (
+            (out, "exists already"),
+            (self.partial, "is left from a run that did not finish, or is in use"),
+        ):
+            if path.exists():
+                raise DataError(f"{path}: {what}. Give another --out, or remove it first; nothing is overwritten.")
+        try:
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            raise DataError(
+                f"{self.partial}: cannot be made ({error.strerror}). Give an --out that can be written."
+            ) from error
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def append(self, table: str, frame: pd.DataFrame) -> None:
+        """Append rows to a table of `SCHEMAS`; columns must be exactly its columns, in any order."""
+        schema = SCHEMAS[table]
+        if table not in self._writers:
+            self._writers[table] = pq.ParquetWriter(self.partial / f"{table}.parquet", schema, compression="zstd")
+        self._writers[table].write_table(pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False))
+
+    def write_model(self, date: pd.Timestamp, model: FactorModel) -> None:
+        """Store the risk model in force from `date` on."""
+        folder = self.partial / "models" / f"date={date:%Y-%m-%d}"
+        folder.mkdir(parents=True)
+        factors = list(model.factors)
+        exposures = pd.DataFrame(model.exposures, columns=factors)
+        exposures.insert(0, "asset", model.assets)
+        covariance = pd.DataFrame(model.factor_covariance, columns=factors)
+        covariance.insert(0, "factor", factors)
+        specific = pd.DataFrame({"asset": model.assets, "specific_variance": model.specific_variance})
+        for name, frame in (
+            ("exposures", exposures),
+            ("factor_covariance", covariance),
+            ("specific_variance", specific),
+        ):
+            frame.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
+
+    def finish(self, record: Mapping[str, Any]) -> Run:
+        """Write `run.json` and give the folder its final name."""
+        self.close()
+        for table, schema in SCHEMAS.items():
+            path = self.partial / f"{table}.parquet"
+            if not path.exists() and table not in {"contribution", "gradient"}:
+                pq.write_table(schema.empty_table(), path, compression="zstd")
+        text = json.dumps(record, indent=2, sort_keys=True, default=str, allow_nan=False)
+        (self.partial / "run.json").write_text(text + "\n", encoding="utf-8")
+        self.partial.rename(self.out)
+        return Run(self.out)
+
+    def close(self) -> None:
+        """Close the tables; rows that were appended are on disk."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if kind is not None and self.partial.exists():
+            shutil.rmtree(self.partial)
+
+
+class Run:
+    """A finished run, read lazily from its folder.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Raises
+    ------
+    DataError
+        If the folder holds no finished run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        path = self.folder / "run.json"
+        if not path.is_file():
+            raise DataError(
+                f"{self.folder}: holds no finished run (no run.json). Give a folder that `metafolio backtest` made."
+            )
+        self.record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+
+    def has(self, table: str) -> bool:
+        """Return True where the run folder holds this table."""
+        return (self.folder / f"{table}.parquet").is_file()
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table by its name in `SCHEMAS`."""
+        path = self.folder / f"{name}.parquet"
+        if not path.is_file():
+            remedy = (
+                "run `metafolio attribute` on it" if name in {"contribution", "gradient"} else "run the backtest again"
+            )
+            raise DataError(f"{path}: is not there; {remedy}.")
+        return pd.read_parquet(path)
+
+    @property
+    def nav(self) -> pd.DataFrame:
+        """Daily account of the fund, indexed by date."""
+        return self.table("nav").set_index("date")
+
+    def model_dates(self) -> list[pd.Timestamp]:
+        """Return the dates from which a stored risk model is in force."""
+        return [
+            pd.Timestamp(path.name.removeprefix("date=")) for path in sorted((self.folder / "models").glob("date=*"))
+        ]
+
+    def model(self, date: pd.Timestamp) -> FactorModel:
+        """Return the risk model stored for a decision date."""
+        folder = self.folder / "models" / f"date={date:%Y-%m-%d}"
+        exposures = pd.read_parquet(folder / "exposures.parquet").set_index("asset")
+        covariance = pd.read_parquet(folder / "factor_covariance.parquet").set_index("factor")
+        specific = pd.read_parquet(folder / "specific_variance.parquet")["specific_variance"]
+        return FactorModel(exposures.index, exposures.columns, exposures.to_numpy(), covariance.to_numpy(), specific)
+
+    def models(self) -> Iterator[tuple[pd.Timestamp, FactorModel]]:
+        """Yield each decision date with its risk model."""
+        for date in self.model_dates():
+            yield date, self.model(date)
