@@ -18,6 +18,7 @@ from risk import DataError, FactorModel
 
 __all__ = ["SCHEMAS", "Run", "RunWriter", "code_fingerprint"]
 
+_ROW_GROUP = 100_000
 _DATE, _NAME, _NUMBER = pa.timestamp("ms"), pa.string(), pa.float64()
 
 
@@ -32,7 +33,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "nav": _schema(
         "date",
         "",
-        "nav gross_return cost financing return_before_fees management_fee incentive_fee net_return cash gross net turnover",
+        "nav gross_return cost financing return_before_fees management_fee incentive_fee net_return cash gross net turnover market_return",
     ),
     "weights": _schema("date", "asset", "target weight"),
     "positions": _schema("date", "asset", "shares price value pnl"),
@@ -105,13 +106,26 @@ class RunWriter:
                 f"{self.partial}: cannot be made ({error.strerror}). Give an --out that can be written."
             ) from error
         self._writers: dict[str, pq.ParquetWriter] = {}
+        self._pending: dict[str, list[pa.Table]] = {}
 
     def append(self, table: str, frame: pd.DataFrame) -> None:
         """Append rows to a table of `SCHEMAS`; columns must be exactly its columns, in any order."""
         schema = SCHEMAS[table]
+        if set(frame.columns) != set(schema.names):
+            raise ValueError(f"table {table!r} has columns {schema.names}; got {list(frame.columns)}.")
+        pending = self._pending.setdefault(table, [])
+        pending.append(pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False))
+        if sum(part.num_rows for part in pending) > _ROW_GROUP:
+            self._flush(table)
+
+    def _flush(self, table: str) -> None:
+        parts = self._pending.pop(table, [])
+        if not parts:
+            return
         if table not in self._writers:
-            self._writers[table] = pq.ParquetWriter(self.partial / f"{table}.parquet", schema, compression="zstd")
-        self._writers[table].write_table(pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False))
+            path = self.partial / f"{table}.parquet"
+            self._writers[table] = pq.ParquetWriter(path, SCHEMAS[table], compression="zstd")
+        self._writers[table].write_table(pa.concat_tables(parts))
 
     def write_model(self, date: pd.Timestamp, model: FactorModel) -> None:
         """Store the risk model in force from `date` on."""
@@ -130,6 +144,11 @@ class RunWriter:
         ):
             frame.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
 
+    def log_timing(self, row: Mapping[str, Any]) -> None:
+        """Append one line to `timing.jsonl`: clock, memory, host, whatever may differ between two equal runs."""
+        with (self.partial / "timing.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
     def finish(self, record: Mapping[str, Any]) -> Run:
         """Write `run.json` and give the folder its final name."""
         self.close()
@@ -143,7 +162,9 @@ class RunWriter:
         return Run(self.out)
 
     def close(self) -> None:
-        """Close the tables; rows that were appended are on disk."""
+        """Write what is pending and close the tables."""
+        for table in list(self._pending):
+            self._flush(table)
         for writer in self._writers.values():
             writer.close()
         self._writers = {}

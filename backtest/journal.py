@@ -1,0 +1,273 @@
+"""What a simulation writes down: a row for every position, trade, solve, exposure, exclusion and notice."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest.dataset import Dataset, Predictions
+from backtest.ledger import Day, Ledger
+from backtest.products import Product
+from backtest.statistics import headline
+from backtest.store import Run, RunWriter, code_fingerprint
+from backtest.strategy import Decision, Market
+from engine import InfeasibleMandate, Mandate, Solution
+from risk import decompose
+from risk.checks import BoolArray, FloatArray
+
+__all__ = ["Journal"]
+
+LIBRARIES = ("numpy", "pandas", "scipy", "cvxpy", "clarabel", "osqp", "pyarrow")
+
+
+class Journal:
+    """Turns days and decisions into the tables of the run folder."""
+
+    def __init__(self, writer: RunWriter, data: Dataset, product: Product, mandate: Mandate, market: Market) -> None:
+        self.writer, self.data, self.product, self.mandate, self.market = writer, data, product, mandate, market
+        self.assets = np.array(market.panel.assets, dtype=object)
+        self.dates = market.panel.dates
+        self._nav: list[dict[str, Any]] = []
+        self._counts: dict[str, int] = {}
+
+    def _notice(self, t: int, kind: str, asset: str, amount: float, detail: str) -> None:
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        row = {"date": self.dates[t], "kind": kind, "asset": asset, "amount": amount, "detail": detail}
+        self.writer.append("notices", pd.DataFrame([row]))
+
+    def day(
+        self,
+        day: Day,
+        nav: float,
+        weights: FloatArray,
+        target: FloatArray | None,
+        ledger: Ledger,
+        decision: Decision | None,
+    ) -> None:
+        """Write one day's account, positions, trades and exposures."""
+        t, date, before = day.t, self.dates[day.t], day.nav_before
+        gross_return, cost, financing = float(day.pnl.sum()) / before, day.cost / before, day.financing / before
+        before_fees = gross_return - cost - financing
+        management, incentive = day.management_fee / before, day.incentive_fee / before
+        row = {
+            "date": date,
+            "nav": nav,
+            "gross_return": gross_return,
+            "cost": cost,
+            "financing": financing,
+            "return_before_fees": before_fees,
+            "management_fee": management,
+            "incentive_fee": incentive,
+            "net_return": before_fees - management - incentive,
+            "cash": ledger.cash,
+            "gross": float(np.abs(weights).sum()),
+            "net": float(weights.sum()),
+            "turnover": sum(abs(trade.value) for trade in day.trades) / before / 2,
+            "market_return": self._market_return(t),
+        }
+        self._nav.append(row)
+        self.writer.append("nav", pd.DataFrame([row]))
+        for asset, received in day.gone:
+            self._notice(
+                t, "gone", self.assets[asset], received / before, "booked at the last price and its delisting return"
+            )
+        for asset in day.carried:
+            self._notice(
+                t, "carried order", self.assets[asset], np.nan, "no row on the day of its fill; waits for the next"
+            )
+        self._positions(day, weights, target, ledger)
+        self._trades(day)
+        if decision is not None:
+            self._exposures(date, decision, weights[decision.assets])
+
+    def _market_return(self, t: int) -> float:
+        """Return the day's return of the cap-weighted universe, chosen and weighted at yesterday's close."""
+        universe, returns = self.market.universe, self.market.panel.returns[t]
+        inside = universe.members[t - 1] & np.isfinite(returns)
+        size = universe.size[t - 1][inside]
+        return float(size @ returns[inside] / size.sum()) if size.size else np.nan
+
+    def _positions(self, day: Day, weights: FloatArray, target: FloatArray | None, ledger: Ledger) -> None:
+        date = self.dates[day.t]
+        aimed = np.full(len(weights), np.nan) if target is None else target
+        rows = np.isfinite(aimed) | (weights != 0)
+        self.writer.append(
+            "weights",
+            pd.DataFrame({"date": date, "asset": self.assets[rows], "target": aimed[rows], "weight": weights[rows]}),
+        )
+        rows = (ledger.shares != 0) | (day.pnl != 0)
+        self.writer.append(
+            "positions",
+            pd.DataFrame(
+                {
+                    "date": date,
+                    "asset": self.assets[rows],
+                    "shares": ledger.shares[rows],
+                    "price": ledger.price[rows],
+                    "value": ledger.value[rows],
+                    "pnl": day.pnl[rows],
+                }
+            ),
+        )
+
+    def _trades(self, day: Day) -> None:
+        if not day.trades:
+            return
+        rows = [
+            {
+                "date": self.dates[day.t],
+                "decided": self.dates[trade.decided],
+                "asset": self.assets[trade.asset],
+                "reason": trade.reason,
+                "shares": trade.shares,
+                "price": trade.price,
+                "trade": trade.value / day.nav_before,
+                "cost": trade.cost / day.nav_before,
+            }
+            for trade in day.trades
+        ]
+        self.writer.append("trades", pd.DataFrame(rows))
+
+    def _exposures(self, date: pd.Timestamp, decision: Decision, weights: FloatArray) -> None:
+        """Write the book's level against every limit, and each factor's share of the forecast volatility."""
+        problem = decision.problem
+        model, limits = problem.model, problem.limits
+        parts = decompose(model, weights)
+        risk = dict(zip(model.factors, parts.factor_contributions, strict=True))
+        level = dict(zip(limits.names, limits.exposures.T @ weights, strict=True))
+        level |= dict(zip(model.factors, parts.exposures, strict=True))
+        level |= {
+            "gross": float(np.abs(weights).sum()),
+            "position": float(np.abs(weights).max(initial=0.0)),
+            "volatility": parts.volatility,
+            "specific": np.nan,
+        }
+        risk["specific"] = parts.specific_contribution
+        risk["volatility"] = parts.volatility
+        lower = dict(zip(limits.names, limits.lower, strict=True))
+        upper = dict(zip(limits.names, limits.upper, strict=True))
+        upper |= {"gross": problem.gross_limit, "position": self.mandate.position_limit}
+        if problem.volatility_limit is not None:
+            upper["volatility"] = problem.volatility_limit
+        frame = pd.DataFrame({"factor": list(level), "exposure": list(level.values())})
+        frame["date"] = date
+        frame["forecast_risk"] = frame["factor"].map(risk).astype(float)
+        frame["limit_lower"] = frame["factor"].map(lower).astype(float)
+        frame["limit_upper"] = frame["factor"].map(upper).astype(float)
+        self.writer.append("exposures", frame)
+
+    def decided(self, t: int, decision: Decision, solution: Solution, predictions: Predictions) -> None:
+        """Write one solve with its signals, model and everything that was left out."""
+        date, certificate = self.dates[t], solution.certificate
+        relaxed = {**decision.widened, **solution.relaxed}
+        self.writer.append(
+            "solves",
+            pd.DataFrame(
+                [
+                    {
+                        "date": date,
+                        "predictions_date": predictions.date,
+                        "status": solution.status.value,
+                        "method": solution.method,
+                        "fallback": solution.fallback,
+                        "relaxed": json.dumps(relaxed, sort_keys=True) if relaxed else "",
+                        "primal_residual": certificate.primal_residual,
+                        "dual_residual": certificate.dual_residual,
+                        "complementarity": certificate.complementarity,
+                        "gap": certificate.gap,
+                        "objective": certificate.objective,
+                        "volatility": solution.volatility,
+                        "gross": solution.gross,
+                        "iterations": solution.iterations,
+                        "free_directions": solution.free_directions,
+                        "assets": len(solution.weights),
+                        "models": int(decision.meta.models["used"].sum()),
+                        "binding": list(solution.binding),
+                    }
+                ]
+            ),
+        )
+        prices = pd.DataFrame({"limit": list(solution.duals), "price": list(solution.duals.values())})
+        self.writer.append("duals", prices.assign(date=date))
+        names = self.assets[decision.assets]
+        self.writer.append(
+            "signals",
+            pd.DataFrame(
+                {"date": date, "asset": names, "meta_model": decision.scores, "alpha": decision.problem.alpha}
+            ),
+        )
+        models = decision.meta.models
+        self.writer.append(
+            "meta_model",
+            pd.DataFrame(
+                {
+                    "date": date,
+                    "model": models.index,
+                    **{
+                        column: models[column].to_numpy()
+                        for column in ("reason", "stake", "used", "coverage", "filled")
+                    },
+                }
+            ),
+        )
+        excluded = self.market.universe.excluded.loc[date]
+        counts = pd.DataFrame({"reason": excluded.index, "assets": excluded.to_numpy(dtype=np.int64)})
+        self.writer.append("universe", counts.assign(date=date))
+        self.writer.write_model(date, decision.problem.model)
+        for i in np.flatnonzero(decision.frozen):
+            self._notice(t, "frozen", names[i], float(decision.problem.holdings[i]), "no row while its country trades")
+        for limit, amount in decision.widened.items():
+            self._notice(t, "limit widened", limit, amount, "only names that cannot be traded have an exposure to it")
+
+    def held(self, t: int, decision: Decision, conflict: InfeasibleMandate) -> None:
+        """Write a decision that found no portfolio and left the book as it was."""
+        self._notice(t, "held", "", float(np.abs(decision.problem.holdings).sum()), str(conflict))
+
+    def breach(self, t: int, over: BoolArray, weights: FloatArray) -> None:
+        """Write names that drifted over the position limit."""
+        for i in np.flatnonzero(over):
+            self._notice(t, "passive breach", self.assets[i], float(weights[i]), "trimmed at the next session")
+
+    def timing(self, date: pd.Timestamp, prepare_seconds: float, solve_seconds: float, peak_megabytes: float) -> None:
+        """Log what one decision took."""
+        self.writer.log_timing(
+            {
+                "date": f"{date:%Y-%m-%d}",
+                "prepare_seconds": round(prepare_seconds, 4),
+                "solve_seconds": round(solve_seconds, 4),
+                "peak_megabytes": round(peak_megabytes, 1),
+            }
+        )
+
+    def finish(self, status: str, reason: str, start: pd.Timestamp, end: pd.Timestamp, nav0: float) -> Run:
+        """Write `run.json` and close the run."""
+        data, universe = self.data, self.market.universe
+        nav = pd.DataFrame(self._nav).set_index("date")
+        record = {
+            "name": self.product.name,
+            "status": status,
+            "reason": reason,
+            "product": self.product.model_dump(mode="json"),
+            "mandate": self.mandate.model_dump(mode="json"),
+            "data": {
+                "path": str(data.folder.resolve()),
+                "fingerprint": data.fingerprint(),
+                "features": data.features(),
+                **data.settings.model_dump(mode="json"),
+            },
+            "code": code_fingerprint(),
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+            "seed": None,
+            "start": f"{start:%Y-%m-%d}",
+            "end": f"{end:%Y-%m-%d}",
+            "nav0": nav0,
+            "size_source": universe.size_source,
+            "counts": self._counts,
+            "statistics": headline(nav, data.settings.periods_per_year),
+        }
+        return self.writer.finish(record)

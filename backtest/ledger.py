@@ -1,0 +1,212 @@
+"""The fund's books: shares, cash, orders and charges, one day at a time, and the identity that proves them.
+
+    nav(t) - nav(t-1) = sum of profit and loss - cost - financing - management fee - incentive fee
+
+Both sides are computed by themselves: the left from shares, prices and cash, the right from the day's lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from engine import TradeCosts
+from risk.checks import BoolArray, FloatArray
+
+__all__ = ["Day", "Ledger", "LedgerError", "Trade"]
+
+CENT = 0.005
+
+
+class LedgerError(AssertionError):
+    """The books do not add up: a defect of this program, never of the data."""
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One fill."""
+
+    asset: int
+    decided: int
+    shares: float
+    price: float
+    value: float
+    cost: float
+    reason: str
+
+
+@dataclass
+class Day:
+    """The lines of one day, in money. Charges are positive."""
+
+    t: int
+    nav_before: float
+    pnl: FloatArray
+    cost: float = 0.0
+    financing: float = 0.0
+    management_fee: float = 0.0
+    incentive_fee: float = 0.0
+    trades: list[Trade] = field(default_factory=list)
+    gone: list[tuple[int, float]] = field(default_factory=list)
+    """Assets booked out, and the value received for each."""
+    carried: list[int] = field(default_factory=list)
+    """Assets whose order was due and could not fill, as they had no row."""
+
+
+@dataclass
+class _Orders:
+    shares: FloatArray
+    decided: FloatArray
+    reason: list[str]
+
+
+class Ledger:
+    """Positions of N assets and cash, marked daily by each asset's return.
+
+    Value follows the data set's return; shares are value / close. So a split, or a dividend under total returns, changes
+    the number of shares and never the value.
+
+    Parameters
+    ----------
+    n : int
+        Assets.
+    nav : float
+        Cash at the start.
+    lag : int
+        Trading days from order to fill.
+    financing_spread : float
+        Per year, on longs beyond net assets.
+    borrow_fee : float
+        Per year, on shorts.
+    """
+
+    def __init__(self, n: int, nav: float, *, lag: int, financing_spread: float, borrow_fee: float) -> None:
+        self.value = np.zeros(n)
+        self.price = np.full(n, np.nan)
+        self.shares = np.zeros(n)
+        self.cash = float(nav)
+        self.lag = lag
+        self.financing_spread = financing_spread
+        self.borrow_fee = borrow_fee
+        self._orders = _Orders(np.zeros(n), np.full(n, -1.0), [""] * n)
+        self._linear = np.zeros(n)
+        self._impact = np.zeros(n)
+        self._last_date: pd.Timestamp | None = None
+
+    @property
+    def nav(self) -> float:
+        """Net asset value: cash plus the value of every position, in money."""
+        return self.cash + float(self.shares @ np.nan_to_num(self.price))
+
+    @property
+    def weights(self) -> FloatArray:
+        """Positions as fractions of net asset value, shape (N,)."""
+        return self.value / self.nav
+
+    @property
+    def pending(self) -> BoolArray:
+        """Assets with an order that has not filled, shape (N,)."""
+        waiting: BoolArray = self._orders.shares != 0
+        return waiting
+
+    def open_day(self, t: int, date: pd.Timestamp, returns: FloatArray, close: FloatArray, has_row: BoolArray) -> Day:
+        """Mark the book at the close of day t and charge financing on yesterday's positions.
+
+        An asset without a row is unchanged, and its next return spans the gap.
+        """
+        day = Day(t, self.nav, np.where(has_row & (self.value != 0), self.value * np.nan_to_num(returns), 0.0))
+        days = 0 if self._last_date is None else (date - self._last_date).days
+        longs, shorts = float(self.value[self.value > 0].sum()), -float(self.value[self.value < 0].sum())
+        day.financing = (
+            (self.financing_spread * max(longs - day.nav_before, 0.0) + self.borrow_fee * shorts) * days / 365.0
+        )
+        self.cash -= day.financing
+        # A pending order is restated as the holding is: had the shares been held since yesterday's close, they would now
+        # be this many. Without this an order decided before a split would fill at a multiple of its size.
+        restated = has_row & np.isfinite(self.price) & np.isfinite(returns)
+        factor = np.ones_like(close)
+        factor[restated] = self.price[restated] * (1 + returns[restated]) / close[restated]
+        self._orders.shares = self._orders.shares * factor
+        self.value = self.value + day.pnl
+        self.price = np.where(has_row, close, self.price)
+        self.shares = np.where(self.value != 0, self.value / np.where(np.isfinite(self.price), self.price, 1.0), 0.0)
+        self._last_date = date
+        return day
+
+    def book_gone(self, day: Day, gone: BoolArray, delisting_return: FloatArray) -> None:
+        """Close positions in assets that are gone, at the last price plus the delisting return where given."""
+        for i in np.flatnonzero(gone & (self.value != 0)):
+            loss = self.value[i] * np.nan_to_num(delisting_return[i])
+            day.pnl[i] += loss
+            received = float(self.value[i] + loss)
+            self.cash += received
+            self.value[i] = self.shares[i] = 0.0
+            day.gone.append((int(i), received))
+        self._orders.shares[gone] = 0.0
+
+    def fill(self, day: Day, has_row: BoolArray) -> None:
+        """Fill every order that is due, at this day's close; one whose asset has no row is carried over."""
+        due = (self._orders.shares != 0) & (self._orders.decided + self.lag <= day.t)
+        day.carried = [int(i) for i in np.flatnonzero(due & ~has_row)]
+        for i in np.flatnonzero(due & has_row):
+            shares, price = self._orders.shares[i], self.price[i]
+            value = float(shares * price)
+            cost = float(self._linear[i] * abs(value) + self._impact[i] * abs(value) ** 1.5)
+            self.shares[i] += shares
+            self.value[i] += value
+            if abs(self.value[i]) <= 1e-9 * abs(value):
+                # The order closed the position; what is left is rounding, worth less than a billionth of the trade.
+                self.cash += self.value[i]
+                self.value[i] = self.shares[i] = 0.0
+            self.cash -= value + cost
+            day.cost += cost
+            decided = int(self._orders.decided[i])
+            day.trades.append(Trade(int(i), decided, float(shares), float(price), value, cost, self._orders.reason[i]))
+            self._orders.shares[i] = 0.0
+
+    def charge_fees(self, day: Day, management_fee: float, incentive_fee: float) -> None:
+        """Take fees, in money, from cash."""
+        day.management_fee, day.incentive_fee = management_fee, incentive_fee
+        self.cash -= management_fee + incentive_fee
+
+    def close_day(self, day: Day) -> float:
+        """Prove the day's identity and return its net asset value.
+
+        Raises
+        ------
+        LedgerError
+            If the lines and the books differ by half a cent, or shares times price by as much from value.
+        """
+        nav = self.nav
+        lines = float(day.pnl.sum()) - day.cost - day.financing - day.management_fee - day.incentive_fee
+        # Beyond ten billion in gross value half a cent is under the resolution of float64 sums.
+        tolerance = max(CENT, 1e-13 * float(np.abs(self.value).sum()))
+        if abs(nav - day.nav_before - lines) > tolerance:
+            raise LedgerError(f"day {day.t}: nav moved by {nav - day.nav_before:.4f}, its lines add up to {lines:.4f}.")
+        if abs(nav - self.cash - float(self.value.sum())) > tolerance:
+            raise LedgerError(
+                f"day {day.t}: shares times price differ from value by {nav - self.cash - self.value.sum():.4f}."
+            )
+        return nav
+
+    def order(self, t: int, target: FloatArray, which: BoolArray, reason: list[str]) -> None:
+        """Fix orders in shares at the close of day t: target * nav / close - shares held, for the assets in `which`.
+
+        They replace whatever was pending for those assets.
+        """
+        nav = self.nav
+        for i in np.flatnonzero(which):
+            shares = target[i] * nav / self.price[i] - self.shares[i]
+            self._orders.shares[i] = shares
+            self._orders.decided[i] = t
+            self._orders.reason[i] = reason[i]
+
+    def set_costs(self, assets: BoolArray, costs: TradeCosts, nav: float) -> None:
+        """Charge from now on what the optimizer priced at this net asset value.
+
+        In money, |v| = |u| nav, a trade costs linear |v| + impact / sqrt(nav) |v|^(3/2), whatever the nav of the day it fills.
+        """
+        self._linear[assets] = costs.linear
+        self._impact[assets] = costs.impact / np.sqrt(nav)

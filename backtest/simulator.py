@@ -1,0 +1,269 @@
+"""What would have happened: decide at the close of t, fill at t + lag, mark every day, and write it all down."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from backtest.dataset import Dataset
+from backtest.journal import Journal
+from backtest.ledger import Day, Ledger
+from backtest.products import Product, decision_days, load_product
+from backtest.store import Run, RunWriter
+from backtest.strategy import Decision, Market, decide, prepare
+from backtest.universe import absence, trailing_median, universe
+from engine import InfeasibleMandate, Mandate, SolverFailure
+from risk import DataError, factor_history
+from risk.checks import BoolArray, FloatArray
+
+__all__ = ["market_of", "simulate"]
+
+Progress = Callable[[str, float], None]
+
+
+def _silent(stage: str, done: float) -> None:
+    """Report progress to nobody."""
+
+
+def market_of(
+    data: Dataset, product: Product, *, end: pd.Timestamp | None = None, progress: Progress = _silent
+) -> tuple[Market, BoolArray]:
+    """Return what a strategy may read up to `end`, and which assets are gone on which day, shape (T, N)."""
+    progress("reading market", 0.0)
+    panel = data.panel(end=end)
+    members = universe(panel, product.universe)
+    suspended, gone = absence(panel, data.settings.stale_days)
+    # A name that left the universe is still traded out of at what its trading last was.
+    traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
+    progress("reading market", 1.0)
+    history = factor_history(
+        panel, members.members, members.size, product.risk_model, progress=lambda done: progress("risk model", done)
+    )
+    return Market(panel, members, suspended, traded, history, product.risk_model), gone
+
+
+@dataclass
+class _FeeYear:
+    """Net asset value at the start of the fee year: incentive fees are on profit since then."""
+
+    start: float
+
+    def incentive(self, nav: float, rate: float) -> float:
+        fee = rate * max(nav - self.start, 0.0)
+        self.start = nav - fee
+        return fee
+
+
+def simulate(
+    data: Dataset,
+    product: str = "one",
+    *,
+    out: str | Path,
+    start: str | pd.Timestamp | None = None,
+    end: str | pd.Timestamp | None = None,
+    aum: float | None = None,
+    progress: Progress = _silent,
+) -> Run:
+    """Return the finished run of a product on a data set; its folder is `out`.
+
+    Parameters
+    ----------
+    data : Dataset
+    product : str
+        ``one``, ``supreme`` or the path of a product TOML file.
+    out : path-like
+        Must not exist. Nothing appears there until the run is complete, stopped or bankrupt.
+    start, end : date, optional
+        Default: the first decision day on which the risk model has its history and predictions are there; the data's end.
+    aum : float, optional
+        Net asset value at the start, in the data set's currency. Default: the product's.
+    progress : callable
+        Called with the stage and the share done.
+
+    Raises
+    ------
+    DataError
+        If data, dates, size or product cannot be used. Nothing is written then.
+    """
+    terms, mandate = load_product(product)
+    nav0 = terms.aum if aum is None else aum
+    if not (np.isfinite(nav0) and nav0 > 0):
+        raise DataError(f"aum must be a positive amount of money; got {nav0}.")
+    first, last = _span(data, start, end)
+    with RunWriter(Path(out)) as writer, threadpool_limits(1):
+        market, gone = market_of(data, terms, end=last, progress=progress)
+        return _Simulation(data, terms, mandate, market, gone, nav0, writer, progress).run(
+            first, explicit=start is not None
+        )
+
+
+def _span(
+    data: Dataset, start: str | pd.Timestamp | None, end: str | pd.Timestamp | None
+) -> tuple[pd.Timestamp, pd.Timestamp]:
+    dates = data.dates()
+    first = dates[0] if start is None else _as_date("start", start)
+    last = dates[-1] if end is None else _as_date("end", end)
+    for name, value in (("start", first), ("end", last)):
+        if not dates[0] <= value <= dates[-1]:
+            raise DataError(
+                f"{name} {value:%Y-%m-%d} is outside the data, which runs from {dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}."
+            )
+    if first > last:
+        raise DataError(f"start {first:%Y-%m-%d} is after end {last:%Y-%m-%d}; exchange them.")
+    return first, last
+
+
+def _as_date(name: str, value: str | pd.Timestamp) -> pd.Timestamp:
+    try:
+        date = pd.Timestamp(value)
+    except ValueError as error:
+        raise DataError(f"{name} {value!r} is no date; write it as 2024-01-31.") from error
+    if date.tzinfo is not None:
+        raise DataError(f"{name} {value} has a time zone; dates are naive, in the exchange's own calendar.")
+    return date.normalize()
+
+
+class _Simulation:
+    def __init__(
+        self,
+        data: Dataset,
+        product: Product,
+        mandate: Mandate,
+        market: Market,
+        gone: BoolArray,
+        nav0: float,
+        writer: RunWriter,
+        progress: Progress,
+    ) -> None:
+        self.data, self.product, self.mandate, self.market, self.gone = data, product, mandate, market, gone
+        self.progress = progress
+        self.nav0 = nav0
+        self.panel = market.panel
+        self.ledger = Ledger(
+            len(self.panel.assets),
+            nav0,
+            lag=product.lag_days,
+            financing_spread=product.financing_spread_annual,
+            borrow_fee=mandate.costs.borrow_fee_annual,
+        )
+        self.decides = decision_days(self.panel.dates, product.rebalance)
+        self.journal = Journal(writer, data, product, mandate, market)
+        self.fee_year = _FeeYear(nav0)
+        self.decision: Decision | None = None
+
+    def run(self, first: pd.Timestamp, *, explicit: bool) -> Run:
+        dates = self.panel.dates
+        t0 = self._first_decision(first, explicit=explicit)
+        status, reason = "complete", ""
+        t = t0
+        for t in range(t0, len(dates)):
+            self.progress("simulation", (t - t0) / (len(dates) - t0))
+            day, nav = self._account(t, t0)
+            held = self.ledger.weights.copy()
+            target = None
+            try:
+                if nav <= 0:
+                    status, reason = "bankrupt", f"net asset value fell to {nav:,.2f} on {dates[t]:%Y-%m-%d}"
+                elif self.decides[t]:
+                    target = self._decide(t, nav)
+                else:
+                    self._trim(t, held)
+            except (InfeasibleMandate, SolverFailure) as error:
+                status, reason = "stopped", f"{dates[t]:%Y-%m-%d}: {error}"
+            self.journal.day(day, nav, held, target, self.ledger, self.decision)
+            if status != "complete":
+                break
+        self.progress("simulation", 1.0)
+        return self.journal.finish(status, reason, dates[t0], dates[t], self.nav0)
+
+    def _first_decision(self, first: pd.Timestamp, *, explicit: bool) -> int:
+        """Return the first decision day; by default the first on which everything that a decision needs is there."""
+        dates = self.panel.dates
+        days = np.flatnonzero(self.decides & (dates >= first))
+        if explicit and len(days):
+            return int(days[0])
+        history = self.market.history.dates
+        known = self.data.prediction_dates()
+        if not len(known):
+            raise DataError(
+                f"{self.data.folder}: has no predictions/. Add the models' predictions, or make some from prices with "
+                "`metafolio benchmark-models`."
+            )
+        oldest = pd.Timedelta(days=self.product.maximum_prediction_age_days)
+        for t in days:
+            published = known[known <= dates[t]]
+            enough = (history <= dates[t]).sum() >= self.product.risk_model.minimum_history
+            if enough and len(published) and dates[t] - published[-1] <= oldest:
+                return int(t)
+        raise DataError(
+            f"{self.data.folder}: no decision day between {first:%Y-%m-%d} and {dates[-1]:%Y-%m-%d} has both "
+            f"{self.product.risk_model.minimum_history} days of factor returns and predictions at most "
+            f"{oldest.days} days old; predictions run from {known[0]:%Y-%m-%d} to {known[-1]:%Y-%m-%d}."
+        )
+
+    def _account(self, t: int, t0: int) -> tuple[Day, float]:
+        """Mark, book what is gone, fill what is due, charge fees, and prove the day."""
+        panel, ledger = self.panel, self.ledger
+        dates, has_row = panel.dates, panel.has_row[t]
+        day = ledger.open_day(t, dates[t], panel.returns[t], panel.close[t], has_row)
+        ledger.book_gone(day, self.gone[t], panel.delisting_return)
+        ledger.fill(day, has_row)
+        month_begins = t == t0 or dates[t].month != dates[t - 1].month
+        year_begins = t > t0 and dates[t].year != dates[t - 1].year
+        # Last year's profit ends at yesterday's close, before today's lines and this month's fee.
+        incentive = self.fee_year.incentive(day.nav_before, self.product.incentive_fee) if year_begins else 0.0
+        management = (
+            max(day.nav_before - incentive, 0.0) * self.product.management_fee_annual / 12 if month_begins else 0.0
+        )
+        if t == len(dates) - 1:
+            incentive += self.fee_year.incentive(ledger.nav - incentive - management, self.product.incentive_fee)
+        ledger.charge_fees(day, management, incentive)
+        return day, ledger.close_day(day)
+
+    def _decide(self, t: int, nav: float) -> FloatArray | None:
+        started = time.perf_counter()
+        date = self.panel.dates[t]
+        predictions = self.data.latest_predictions(date, self.product.maximum_prediction_age_days)
+        decision = prepare(self.market, t, predictions, self.data.stakes(date), self.ledger.weights, nav, self.mandate)
+        prepared = time.perf_counter()
+        try:
+            solution = decide(decision)
+        except InfeasibleMandate as conflict:
+            if self.mandate.on_infeasible == "stop":
+                raise
+            self.journal.held(t, decision, conflict)
+            return None
+        self.decision = decision
+        target = np.full(len(self.panel.assets), np.nan)
+        target[decision.assets] = solution.weights
+        assert decision.problem.costs is not None
+        self.ledger.set_costs(decision.assets, decision.problem.costs, nav)
+        # A suspended name's order would only wait for its return; it is left as it is and decided on again.
+        which = decision.assets.copy()
+        which[decision.assets] = ~decision.frozen
+        inside = np.zeros(len(which), dtype=np.bool_)
+        inside[decision.assets] = decision.members
+        self.ledger.order(t, np.nan_to_num(target), which, ["rebalance" if member else "exit" for member in inside])
+        self.journal.decided(t, decision, solution, predictions)
+        self.journal.timing(date, prepared - started, time.perf_counter() - prepared, _peak_megabytes())
+        return target
+
+    def _trim(self, t: int, weights: FloatArray) -> None:
+        """Order names that drifted beyond the position limit back to the target cap, and log the breach."""
+        over = np.abs(weights) > self.mandate.position_limit
+        if not over.any():
+            return
+        self.journal.breach(t, over, weights)
+        cap = np.sign(weights) * self.mandate.position_target
+        self.ledger.order(t, cap, over & ~self.ledger.pending, ["trim"] * len(weights))
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,196 @@
+"""One date's decision: predictions and market, as known at the close, to a book with its proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from backtest.dataset import Predictions
+from backtest.universe import Universe
+from engine import Mandate, Problem, Solution, TradeCosts, optimize
+from engine.limits import mandate_limits, widen_for_frozen
+from engine.mandate import CostRule
+from engine.metamodel import MetaModel, grinold_alpha, meta_model
+from risk import DataError, FactorHistory, FactorModel, Panel, RiskSpec, estimate
+from risk.checks import BoolArray, FloatArray
+
+__all__ = ["Decision", "Market", "decide", "prepare", "trade_costs"]
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """What a strategy may read: every row t of every part depends on data up to t only.
+
+    Attributes
+    ----------
+    panel : Panel
+    universe : Universe
+        `members` and `size`, shape (T, N).
+    suspended : bool ndarray of shape (T, N)
+        No row though the asset's country has a session.
+    traded_value : ndarray of shape (T, N)
+        Trailing 63-row median dollar volume, carried forward where the asset has no row.
+    history : FactorHistory
+    spec : RiskSpec
+    """
+
+    panel: Panel
+    universe: Universe
+    suspended: BoolArray
+    traded_value: FloatArray
+    history: FactorHistory
+    spec: RiskSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """One date's problem with its meta model.
+
+    Attributes
+    ----------
+    problem : Problem
+    assets : bool ndarray of shape (N,)
+        Which of the panel's assets the problem holds.
+    members : bool ndarray of shape (n,)
+        Which of the problem's assets are in the universe; the others are held and left to exit or frozen.
+    frozen : bool ndarray of shape (n,)
+        Suspended and held: they stay where they are.
+    meta : MetaModel
+        Over the members, in their order.
+    scores : ndarray of shape (n,)
+        Meta model over the problem's assets; 0 for one that left the universe.
+    alpha_scale : ndarray of shape (n,)
+        alpha = alpha_scale * scores.
+    benchmark : ndarray of shape (n,)
+        Cap weights of the universe.
+    widened : dict of str to float
+        Limits that only frozen names could settle, and by how much they were widened.
+    country, sector : tuple of str
+    """
+
+    problem: Problem
+    assets: BoolArray
+    members: BoolArray
+    frozen: BoolArray
+    meta: MetaModel
+    scores: FloatArray
+    alpha_scale: FloatArray
+    benchmark: FloatArray
+    widened: dict[str, float]
+    country: tuple[str, ...]
+    sector: tuple[str, ...]
+
+
+def trade_costs(rule: CostRule, model: FactorModel, traded_value: FloatArray, nav: float, year: int) -> TradeCosts:
+    """Return trading costs by the square-root law at this net asset value.
+
+    Parameters
+    ----------
+    traded_value : ndarray of shape (N,)
+        Daily dollar volume, in the fund's currency; positive.
+    nav : float
+    year : int
+        Trading days in a year.
+
+    Notes
+    -----
+    A trade of value v costs (half_spread + commission) |v| + Y sigma_day |v| sqrt(|v| / traded_value).
+    """
+    X = model.exposures
+    variance = np.einsum("ik,ik->i", X @ model.factor_covariance, X) + model.specific_variance
+    daily = np.sqrt(variance / year)
+    return TradeCosts(
+        linear=np.full(len(X), (rule.half_spread_bps + rule.commission_bps) / 1e4),
+        impact=rule.impact_coefficient * daily * np.sqrt(nav / traded_value),
+        borrow=np.full(len(X), rule.borrow_fee_annual),
+        annualisation=year / rule.expected_holding_days,
+    )
+
+
+def prepare(
+    market: Market,
+    t: int,
+    predictions: Predictions,
+    stakes: pd.Series,
+    holdings: FloatArray,
+    nav: float,
+    mandate: Mandate,
+    *,
+    restricted: BoolArray | None = None,
+) -> Decision:
+    """Return the portfolio problem of day t.
+
+    Parameters
+    ----------
+    holdings : ndarray of shape (N,)
+        Weights at the close of t, before trading, over the panel's assets.
+    nav : float
+        Net asset value at the close of t.
+    restricted : bool ndarray of shape (N,), optional
+        Names that may not be traded: they stay where they are.
+
+    Raises
+    ------
+    DataError
+        If the universe is smaller than the mandate's `minimum_assets`, or no staked model can be used.
+    """
+    panel, date = market.panel, market.panel.dates[t]
+    inside = market.universe.members[t]
+    if inside.sum() < mandate.minimum_assets:
+        raise DataError(
+            f"{date:%Y-%m-%d}: the universe has {int(inside.sum())} assets, mandate {mandate.name!r} asks for at least "
+            f"{mandate.minimum_assets} (minimum_assets). Lower the product's [universe] thresholds or start later."
+        )
+    held = holdings != 0
+    assets = inside | held
+    members = inside[assets]
+    locked = market.suspended[t] if restricted is None else market.suspended[t] | restricted
+    frozen = (locked & held)[assets]
+    names = tuple(np.array(panel.assets, dtype=object)[assets])
+
+    model = estimate(
+        panel, market.universe.members, market.universe.size, market.spec, t=t, assets=assets, history=market.history
+    )
+    meta = meta_model(
+        predictions.values,
+        stakes,
+        assets=tuple(np.array(panel.assets, dtype=object)[inside]),
+        submitted=predictions.submitted,
+        deadline=predictions.date + pd.Timedelta(days=1),
+        minimum_assets=mandate.minimum_model_assets,
+    )
+    scores = np.zeros(len(names))
+    scores[members] = meta.scores
+    scale = grinold_alpha(np.ones(len(names)), model.specific_variance, mandate.alpha, panel.periods_per_year)
+
+    benchmark = np.zeros(len(names))
+    benchmark[members] = market.universe.size[t][inside]
+    benchmark /= benchmark.sum()
+    country = tuple(panel.countries[c] if c >= 0 else "" for c in panel.country[t][assets])
+    sector = tuple(panel.sectors[c] if c >= 0 else "" for c in panel.sector[t][assets])
+    before = holdings[assets]
+    limits = mandate_limits(mandate, model, country=country, sector=sector, benchmark=benchmark)
+    limits, widened = widen_for_frozen(limits, frozen, before)
+
+    may_not_open = ~members | (locked & ~held)[assets]
+    cap = np.where(may_not_open, 0.0, mandate.position_target)
+    problem = Problem(
+        alpha=scale * scores,
+        model=model,
+        limits=limits,
+        position_limit=(np.where(frozen, before, -cap), np.where(frozen, before, cap)),
+        gross_limit=mandate.gross_limit,
+        volatility_limit=mandate.volatility_limit,
+        risk_aversion=mandate.risk_aversion,
+        holdings=before,
+        costs=trade_costs(mandate.costs, model, market.traded_value[t][assets], nav, panel.periods_per_year),
+        turnover_limit=mandate.turnover_limit,
+    )
+    return Decision(problem, assets, members, frozen, meta, scores, scale, benchmark, widened, country, sector)
+
+
+def decide(decision: Decision) -> Solution:
+    """Return the book of a decision."""
+    return optimize(decision.problem)
