@@ -1,0 +1,323 @@
+"""A data set: a folder of Parquet files, opened lazily and read by date.
+
+Everything that is wrong with a file is refused here, with the file, the field, the value and the remedy, so that what lies
+behind this edge can trust its arrays. A row labelled t holds what is known at t's close; labels, stakes and predictions are
+as of their date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from backtest.dataset_settings import DatasetSettings, read_settings
+from backtest.labels import LabelTable, read_labels
+from backtest.market_rows import OPTIONAL_COLUMNS, MarketRows, build_panel, check_market_columns, read_rows
+from backtest.market_rules import find_row_errors, find_unknown_returns, refuse
+from backtest.predictions import Predictions, list_prediction_files, read_predictions, read_stakes, stakes_in_force
+from backtest.tables import Kind, Table, find_table, parse_date
+from risk import DataError, Panel
+
+__all__ = ["Dataset"]
+
+OPTIONAL_FILES = ("stakes", "exposures", "scores", "events", "rates", "fx", "borrow")
+
+
+class Dataset:
+    """A folder of market data, labels, predictions and stakes.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Laid out as: `assets` and `market` (Parquet, CSV, or `market/date=YYYY-MM-DD/*.parquet`); optional `dataset.toml`,
+        `predictions/YYYY-MM-DD.parquet`, `stakes`, `exposures`, `scores`, `events`, `rates`, `fx`, `borrow`.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or empty, has no assets or market file, or its `dataset.toml` is wrong.
+    """
+
+    folder: Path
+    settings: DatasetSettings
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise DataError(
+                f"`{self.folder}` is no folder. Give the folder that holds assets.parquet and market.parquet."
+            )
+        if not any(self.folder.iterdir()):
+            raise DataError(f"`{self.folder}` is empty. Put assets.parquet and market.parquet into it.")
+        for name in ("assets", "market"):
+            if not any((self.folder / f"{name}{suffix}").exists() for suffix in (".parquet", ".csv", "")):
+                raise DataError(
+                    f"`{self.folder}` has no `{name}.parquet` (or .csv). A data set needs assets and market."
+                )
+        self.settings = read_settings(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.folder)!r})"
+
+    @cached_property
+    def market(self) -> Table:
+        """The market file, opened."""
+        table = self._table("market")
+        check_market_columns(table)
+        return table
+
+    @cached_property
+    def label_table(self) -> LabelTable:
+        """Every row of the assets file."""
+        return read_labels(self._table("assets"))
+
+    def market_columns(self) -> tuple[str, ...]:
+        """Return which of market_cap, close, dollar_volume and delisting_return the market file has."""
+        return tuple(name for name in OPTIONAL_COLUMNS if name in self.market.columns)
+
+    def dates(self) -> pd.DatetimeIndex:
+        """Return all trading days of the market file, ascending.
+
+        Raises
+        ------
+        DataError
+            If the file's dates do not ascend, have a time zone or a time of day.
+        """
+        return self._dates
+
+    def panel(self, start: str | pd.Timestamp | None = None, end: str | pd.Timestamp | None = None) -> Panel:
+        """Return the market from `start` to `end` inclusive, over every asset that has a row in that span.
+
+        Parameters
+        ----------
+        start, end : str or Timestamp, optional
+            Days within the data's span; all of it where not given.
+
+        Returns
+        -------
+        Panel
+            Assets sorted by name. Labels are those in force on each day. Without a `close` column, `close` is an index
+            that starts at 1 on the asset's first row. A return that is not known after an asset's first row is 0 there
+            and listed by `unknown_returns`.
+
+        Raises
+        ------
+        DataError
+            If the span is outside the data, dates do not ascend, a date and asset appears twice, a return is infinite,
+            above `max_return`, -1 or below before the asset's last row, or unknown more often than
+            `max_unknown_returns`; if a close or market cap is not positive, or a dollar volume negative.
+        """
+        first, last = self._span(start, end)
+        rows = read_rows(self.market, first, last)
+        refuse(find_row_errors(rows, self.settings))
+        unknown = np.zeros(len(rows.day), dtype=np.bool_)
+        if np.isnan(rows.numbers["return"]).any():
+            listed = self.unknown_returns()
+            missing = np.flatnonzero(np.isnan(rows.numbers["return"]))
+            keys = pd.MultiIndex.from_arrays(
+                [rows.dates[rows.day[missing]], np.array(rows.assets)[rows.asset[missing]]]
+            )
+            unknown[missing] = keys.isin(pd.MultiIndex.from_frame(listed))
+        return build_panel(rows, self.label_table, self.settings, unknown)
+
+    def unknown_returns(self) -> pd.DataFrame:
+        """Return the date and asset of every return that is not known and that the panel takes as 0, value unchanged.
+
+        Raises
+        ------
+        DataError
+            If they are more than `max_unknown_returns` of all rows.
+        """
+        return self._unknown
+
+    def market_rows(self) -> MarketRows:
+        """Return every row of the market file, not judged: what `check` looks at."""
+        return read_rows(self.market)
+
+    def labels(self, date: str | pd.Timestamp) -> pd.DataFrame:
+        """Return the labels known at `date`: index asset; country, sector and, where given, name, industry, currency.
+
+        Raises
+        ------
+        DataError
+        """
+        return self.label_table.in_force(parse_date("date", date))
+
+    def prediction_dates(self) -> pd.DatetimeIndex:
+        """Return the dates that have a predictions file, ascending; empty where there is none.
+
+        Raises
+        ------
+        DataError
+            If a file in `predictions/` is not named by its date.
+        """
+        return pd.DatetimeIndex(list(self._prediction_files), name="date")
+
+    def predictions(self, date: str | pd.Timestamp) -> Predictions:
+        """Return the predictions of exactly `date`.
+
+        Raises
+        ------
+        DataError
+            If there is no such file, or it holds repeated assets or values that are no finite numbers.
+        """
+        day = parse_date("date", date)
+        if day not in self._prediction_files:
+            raise DataError(f"{self._no_predictions(day, f'on {day.date()}')}")
+        return read_predictions(self._prediction_files[day], day)
+
+    def latest_predictions(self, date: str | pd.Timestamp, max_age_days: int = 7) -> Predictions:
+        """Return the latest predictions dated not after `date` and at most `max_age_days` calendar days before it.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        day = parse_date("date", date)
+        dates = self.prediction_dates()
+        at = int(dates.searchsorted(day, side="right")) - 1
+        if at < 0 or day - dates[at] > pd.Timedelta(days=max_age_days):
+            raise DataError(self._no_predictions(day, f"on or within {max_age_days} days before {day.date()}"))
+        return self.predictions(dates[at])
+
+    def stakes(self, date: str | pd.Timestamp) -> pd.Series:
+        """Return each model's stake in force at `date`, index model; 0 means that the model is left out.
+
+        Raises
+        ------
+        DataError
+            If there is no stakes file, none is in force yet, or a stake in it is negative or not finite.
+        """
+        return stakes_in_force(self.all_stakes, parse_date("date", date), self._stakes_table.file)
+
+    @cached_property
+    def all_stakes(self) -> pd.DataFrame:
+        """The whole stakes file: date, model, stake."""
+        return read_stakes(self._stakes_table)
+
+    def user_exposures(self, date: str | pd.Timestamp) -> pd.DataFrame | None:
+        """Return the user's own factor exposures: the file's latest date not after `date`; None without the file.
+
+        Returns
+        -------
+        DataFrame of shape (N, K) or None
+            Index asset (sorted), one column per factor.
+
+        Raises
+        ------
+        DataError
+            If the first exposures are later than `date`, an asset appears twice, or a column is no number.
+        """
+        table = find_table(self.folder, "exposures")
+        if table is None:
+            return None
+        day = parse_date("date", date)
+        table.check_column("date", Kind.DATE)
+        table.check_column("asset", Kind.TEXT)
+        factors = [name for name in table.columns if name not in ("date", "asset")]
+        for name in factors:
+            table.check_column(name, Kind.NUMBER)
+        dates = table.days(table.read(["date"], end=day))
+        if not len(dates):
+            raise DataError(f"`{table.file}` has no exposures on or before {day.date()}. Start later or add them.")
+        latest = pd.Timestamp(dates.max())
+        read = table.read(["asset", *factors], latest, latest)
+        codes, assets = table.texts(read, "asset")
+        if len(codes) != len(assets):
+            raise DataError(
+                f"`{table.file}`: an asset appears twice on {latest.date()}. Keep one row per date and asset."
+            )
+        values = np.empty((len(assets), len(factors)))
+        for j, name in enumerate(factors):
+            values[codes, j] = table.numbers(read, name)
+        return pd.DataFrame(values, index=pd.Index(assets, name="asset"), columns=factors)
+
+    def features(self) -> dict[str, bool]:
+        """Return which optional files exist, so that a run can say what is off."""
+        there = {
+            name: any((self.folder / f"{name}{end}").is_file() for end in (".parquet", ".csv"))
+            for name in OPTIONAL_FILES
+        }
+        return {"predictions": bool(self._prediction_files), **there}
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the folder: relative names, sizes and contents of its files, hidden ones left out."""
+        digest = hashlib.sha256()
+        names = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        for name in sorted(names):
+            if any(part.startswith(".") for part in name.split("/")):
+                continue
+            digest.update(f"{name}\0{names[name].stat().st_size}\0".encode())
+            with names[name].open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def _table(self, name: str) -> Table:
+        table = find_table(self.folder, name)
+        if table is None:
+            raise DataError(f"`{self.folder}` has no `{name}.parquet` (or .csv). Add it.")
+        return table
+
+    @cached_property
+    def _stakes_table(self) -> Table:
+        table = find_table(self.folder, "stakes")
+        if table is None:
+            raise DataError(
+                f"`{self.folder}` has no `stakes.parquet`. Write one with the columns date, model, stake; equal stakes will do."
+            )
+        return table
+
+    @cached_property
+    def _prediction_files(self) -> dict[pd.Timestamp, Path]:
+        folder = self.folder / "predictions"
+        return list_prediction_files(folder) if folder.is_dir() else {}
+
+    @cached_property
+    def _dates(self) -> pd.DatetimeIndex:
+        rows = read_rows(self.market, columns=("return",))
+        refuse(find_row_errors(rows, self.settings)[:1])
+        return rows.dates
+
+    @cached_property
+    def _unknown(self) -> pd.DataFrame:
+        rows = read_rows(self.market, columns=("return",))
+        refuse(find_unknown_returns(rows, self.settings))
+        at = np.flatnonzero(rows.unknown_returns())
+        return pd.DataFrame({"date": rows.dates[rows.day[at]], "asset": np.array(rows.assets)[rows.asset[at]]})
+
+    def _span(
+        self, start: str | pd.Timestamp | None, end: str | pd.Timestamp | None
+    ) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+        if start is None and end is None:
+            return None, None
+        dates = self.dates()
+        low, high = dates[0], dates[-1]
+        first = low if start is None else parse_date("start", start)
+        last = high if end is None else parse_date("end", end)
+        span = f"`{self.market.file}` spans {low.date()} to {high.date()}"
+        for name, day in (("start", first), ("end", last)):
+            if not low <= day <= high:
+                raise DataError(f"`{name}` is {day.date()}, but {span}. Choose a day within it.")
+        if first > last:
+            raise DataError(f"`start` {first.date()} is after `end` {last.date()}; {span}. Swap them.")
+        return first, last
+
+    def _no_predictions(self, day: pd.Timestamp, when: str) -> str:
+        dates = self.prediction_dates()
+        before = dates[dates <= day]
+        if not len(dates):
+            last = f"`{self.folder / 'predictions'}` has no file"
+        elif not len(before):
+            last = f"the first in predictions/ is {dates[0].date()}"
+        else:
+            last = f"the last before it in predictions/ is {before[-1].date()}"
+        return (
+            f"There are no predictions {when}: {last}. Add predictions/{day.date()}.parquet, choose dates that have "
+            "predictions, or write those of the benchmark models."
+        )
