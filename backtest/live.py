@@ -1,0 +1,170 @@
+"""The live use: one date's book and the orders that lead to it from what is held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from backtest.dataset import Dataset
+from backtest.products import load_product
+from backtest.simulator import Progress, market_of
+from backtest.strategy import decide, prepare
+from engine import Solution
+from risk import DataError, Panel
+from risk.checks import BoolArray, FloatArray
+
+__all__ = ["live_book", "read_asset_file"]
+
+
+def read_asset_file(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return a CSV of assets, one row each, indexed by asset.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, lacks a column, or names an asset twice or not at all.
+    """
+    try:
+        frame = pd.read_csv(path, dtype={"asset": str})
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}).") from error
+    missing = [name for name in ("asset", *columns) if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{path}: has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}. "
+            "Separate columns with commas and name them in the first row."
+        )
+    if frame["asset"].isna().any():
+        raise DataError(f"{path}: row {int(frame['asset'].isna().argmax()) + 2} has no asset.")
+    if frame["asset"].duplicated().any():
+        raise DataError(f"{path}: asset {frame['asset'][frame['asset'].duplicated()].iloc[0]!r} stands in it twice.")
+    return frame.set_index("asset")
+
+
+def _positions(path: Path, panel: Panel) -> FloatArray:
+    held = pd.to_numeric(read_asset_file(path, ("shares",))["shares"], errors="coerce")
+    if not np.isfinite(held.to_numpy()).all():
+        raise DataError(f"{path}: `shares` of {held.index[~np.isfinite(held.to_numpy())][0]!r} is not a finite number.")
+    return held.reindex(_known(path, held.index, panel), fill_value=0.0).to_numpy()
+
+
+def _known(path: Path, assets: pd.Index, panel: Panel) -> pd.Index:
+    unknown = [asset for asset in assets if asset not in set(panel.assets)]
+    if unknown:
+        raise DataError(
+            f"{path}: {unknown[0]!r} and {len(unknown) - 1} more are not in the market data; correct the names."
+        )
+    return pd.Index(panel.assets)
+
+
+def live_book(
+    data: Dataset,
+    product: str,
+    date: str | pd.Timestamp,
+    *,
+    holdings: Path | None = None,
+    nav: float | None = None,
+    restricted: Path | None = None,
+    progress: Progress = lambda _stage, _done: None,
+) -> tuple[pd.DataFrame, Solution]:
+    """Return the orders of one date, and the solution that they come from.
+
+    Parameters
+    ----------
+    data : Dataset
+        Nothing dated after `date` is read.
+    product : str
+    date : date
+        A trading day of the data; the decision is made at its close.
+    holdings : Path, optional
+        CSV of asset, shares. Default: an empty book.
+    nav : float, optional
+        Net asset value in the data set's currency. Default: the product's size.
+    restricted : Path, optional
+        CSV of asset: names that may not be traded.
+
+    Returns
+    -------
+    DataFrame
+        asset, target_weight, trade_shares, trade_value, cost (money), reason; every asset held or wanted.
+
+    Raises
+    ------
+    DataError
+        If a file, the date or the size cannot be used.
+    """
+    terms, mandate = load_product(product)
+    nav = terms.aum if nav is None else nav
+    if not (np.isfinite(nav) and nav > 0):
+        raise DataError(f"nav must be a positive amount of money; got {nav}.")
+    day = pd.Timestamp(date)
+    dates = data.dates()
+    if day not in dates:
+        near = dates[dates <= day]
+        hint = (
+            f"the last one before it is {near[-1]:%Y-%m-%d}" if len(near) else f"the first one is {dates[0]:%Y-%m-%d}"
+        )
+        raise DataError(f"{day:%Y-%m-%d} is no trading day of {data.folder}; {hint}.")
+    with threadpool_limits(1):
+        market, _ = market_of(data, terms, end=day, progress=progress)
+        panel, t = market.panel, len(market.panel.dates) - 1
+        price = pd.DataFrame(panel.close).ffill().to_numpy()[t]
+        shares = np.zeros(len(panel.assets)) if holdings is None else _positions(holdings, panel)
+        barred = np.zeros(len(panel.assets), dtype=np.bool_)
+        if restricted is not None:
+            listed = read_asset_file(restricted, ()).index
+            barred = np.isin(_known(restricted, listed, panel), listed)
+        weights = np.where(shares != 0, shares * np.nan_to_num(price), 0.0) / nav
+        decision = prepare(
+            market,
+            t,
+            data.latest_predictions(day, terms.maximum_prediction_age_days),
+            data.stakes(day),
+            weights,
+            nav,
+            mandate,
+            restricted=barred,
+        )
+        solution = decide(decision)
+    costs = decision.problem.costs
+    assert costs is not None
+    change = np.where(decision.frozen, 0.0, solution.weights - decision.problem.holdings)
+    frame = pd.DataFrame(
+        {
+            "asset": np.array(panel.assets, dtype=object)[decision.assets],
+            "target_weight": solution.weights,
+            "trade_shares": change * nav / price[decision.assets],
+            "trade_value": change * nav,
+            "cost": costs.charge(change) * nav,
+            "reason": _reasons(
+                decision.members, decision.frozen, barred[decision.assets], decision.problem.holdings, change
+            ),
+        }
+    )
+    moved = (frame["target_weight"].abs() > _DUST) | (decision.problem.holdings != 0)
+    return frame[moved].reset_index(drop=True), solution
+
+
+_DUST = 1e-9
+
+
+def _reasons(
+    members: BoolArray, frozen: BoolArray, barred: BoolArray, before: FloatArray, change: FloatArray
+) -> list[str]:
+    """Return why each name is traded or left."""
+    reasons = []
+    for inside, stuck, restricted, held, traded in zip(members, frozen, barred, before, change, strict=True):
+        if stuck:
+            reasons.append("restricted" if restricted else "suspended")
+        elif not inside:
+            reasons.append("exit: left the universe")
+        elif abs(traded) <= _DUST:
+            reasons.append("unchanged")
+        elif held == 0:
+            reasons.append("open")
+        else:
+            reasons.append("rebalance")
+    return reasons

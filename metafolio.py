@@ -1,0 +1,326 @@
+"""metafolio: from the predictions of staked models to a market-neutral book, its risk, and each model's contribution."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from backtest.store import Run
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+errors = Console(stderr=True)
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the data set.", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
+ProductName = Annotated[str, typer.Option("--product", help="one, supreme, or the path of a product TOML file.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", min=0)]
+
+Report = Callable[[str, float], None]
+
+
+@contextmanager
+def progress_bars(*, show: bool) -> Iterator[Report]:
+    """Yield a function (stage, share done) that draws one bar with time remaining for each stage, on standard error."""
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=errors, disable=not show) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=1.0)
+            bars.update(tasks[stage], completed=done)
+
+        yield report
+
+
+def emit(record: dict[str, Any], lines: Callable[[Console], None], *, as_json: bool, quiet: bool) -> None:
+    """Print a result for machines or for people."""
+    if as_json:
+        typer.echo(json.dumps(record, indent=2, default=str, allow_nan=False))
+    elif not quiet:
+        lines(Console())
+
+
+def show_run(run: Run, console: Console) -> None:
+    """Print a run's headline statistics with their definitions."""
+    from reports import headline_rows
+
+    record = run.record
+    console.print(
+        f"\n[bold]{record['name']}[/bold] {record['start']} to {record['end']}: {record['status']} {record['reason']}"
+    )
+    table = Table("statistic", "value", "definition", box=None, pad_edge=False, header_style="bold")
+    table.columns[1].justify = "right"
+    for name, value, definition in headline_rows(run):
+        table.add_row(name, value, definition)
+    console.print(table)
+    console.print(f"run folder: {run.folder}")
+
+
+def finish_run(run: Run, *, as_json: bool, quiet: bool) -> None:
+    """Print a run; a run that stopped before its end is a failure."""
+    record = run.record
+    emit(
+        {
+            "run": str(run.folder),
+            **{key: record[key] for key in ("name", "status", "reason", "start", "end", "statistics")},
+        },
+        lambda console: show_run(run, console),
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if record["status"] != "complete":
+        errors.print(
+            f"The run {record['status']}: {record['reason']}. What was done until then is in {run.folder}.", style="red"
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to; must not exist.")] = Path("metafolio-demo"),
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a market whose truth is known, and run every step on it: check, One and Supreme, contributions, reports."""
+    from backtest.demo import run_demo
+    from reports import write
+
+    with progress_bars(show=not quiet and not as_json) as report:
+        runs = run_demo(out, seed, report)
+        pages = []
+        for done, run in enumerate(runs):
+            report("reports", done / len(runs))
+            pages.append(write(run, out / f"{run.folder.name}.html"))
+        report("reports", 1.0)
+
+    def lines(console: Console) -> None:
+        for run in runs:
+            show_run(run, console)
+        for page in pages:
+            console.print(f"[bold green]report[/bold green] {page.resolve()}")
+
+    emit(
+        {
+            "runs": [{"run": str(run.folder), **run.record["statistics"]} for run in runs],
+            "reports": [str(page) for page in pages],
+        },
+        lines,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command()
+def check(data: Data, quiet: Quiet = False, as_json: AsJson = False) -> None:
+    """Say whether a data set is usable; what is missing, odd or dropped, and what a backtest would do about it."""
+    from backtest.quality import check as quality
+
+    from backtest.dataset import Dataset
+
+    with progress_bars(show=False):
+        report = quality(Dataset(data))
+    emit(
+        report.to_dict(),
+        lambda console: [console.print(line, highlight=False) for line in report.lines()] and None,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command("benchmark-models")
+def benchmark_models(
+    data: Data,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write a complete copy of the data set there instead.", show_default=False),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write predictions of named models that need market data only, with equal stakes."""
+    from backtest.benchmark_models import write_benchmark_models
+    from backtest.dataset import Dataset
+
+    with progress_bars(show=not quiet and not as_json) as report:
+        summary = write_benchmark_models(
+            Dataset(data), data if out is None else out, progress=lambda done: report("benchmark models", done)
+        )
+    emit(
+        summary.to_dict(),
+        lambda console: [console.print(line, highlight=False) for line in summary.lines()] and None,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command()
+def backtest(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Run folder to make; must not exist.", show_default=False)],
+    product: ProductName = "one",
+    start: Annotated[
+        str | None,
+        typer.Option(help="First day, as 2024-01-31. Default: the first that can be decided on.", show_default=False),
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Last day. Default: the data's.", show_default=False)] = None,
+    aum: Annotated[
+        float | None, typer.Option(help="Net assets at the start. Default: the product's.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a fund on a data set and leave a run folder behind."""
+    from backtest import Dataset, simulate
+
+    with progress_bars(show=not quiet and not as_json) as report:
+        run = simulate(Dataset(data), product, out=out, start=start, end=end, aum=aum, progress=report)
+    finish_run(run, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def optimize(
+    data: Data,
+    date: Annotated[str, typer.Option(help="Decision day, as 2024-01-31.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="CSV of orders to write; must not exist.", show_default=False)],
+    product: ProductName = "one",
+    holdings: Annotated[
+        Path | None, typer.Option(help="CSV of asset, shares. Default: an empty book.", show_default=False)
+    ] = None,
+    nav: Annotated[
+        float | None, typer.Option(help="Net assets. Default: the product's size.", show_default=False)
+    ] = None,
+    restricted: Annotated[
+        Path | None, typer.Option(help="CSV of asset: names that may not be traded.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make one date's book, for trading: asset, target_weight, trade_shares, trade_value, cost, reason."""
+    from backtest import Dataset, live_book, write_book
+
+    with progress_bars(show=not quiet and not as_json) as report:
+        book, solution = live_book(
+            Dataset(data), product, date, holdings=holdings, nav=nav, restricted=restricted, progress=report
+        )
+        write_book(book, out)
+    record = {
+        "out": str(out),
+        "status": solution.status.value,
+        "method": solution.method,
+        "volatility": solution.volatility,
+        "gross": solution.gross,
+        "binding": list(solution.binding),
+        "positions": len(book),
+        "cost": float(book["cost"].sum()),
+    }
+
+    def lines(console: Console) -> None:
+        console.print(
+            f"{solution.status.value} by {solution.method}: forecast volatility {solution.volatility:.2%} a year, gross {solution.gross:.2f}, "
+            f"{len(book)} names, trading cost {record['cost']:,.0f}.\nbinding: {', '.join(solution.binding) or 'nothing'}\norders: {out}"
+        )
+
+    emit(record, lines, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def attribute(
+    run: RunFolder,
+    masks: Annotated[int, typer.Option(help="Stake-dropout masks of a round.", min=1)] = 100,
+    seed: Seed = 0,
+    rounds: Annotated[
+        int | None, typer.Option(help="Only the last so many resolved rounds. Default: all.", min=1, show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score every model by true contribution: the derivative of the book's return by its stake, through the optimizer."""
+    from backtest import Run, attribute_run
+    from reports import contribution_rows
+
+    with progress_bars(show=not quiet and not as_json) as report:
+        scored = attribute_run(Run(run), masks=masks, seed=seed, rounds=rounds, progress=report)
+    rows = contribution_rows(scored)
+
+    def lines(console: Console) -> None:
+        table = Table(*rows.columns, box=None, pad_edge=False, header_style="bold")
+        for row in rows.itertuples(index=False):
+            table.add_row(*(f"{cell:.5f}" if isinstance(cell, float) else str(cell) for cell in row))
+        console.print(table)
+        console.print(f"tables: {scored.folder / 'contribution.parquet'}, {scored.folder / 'gradient.parquet'}")
+
+    emit({"run": str(run), "models": rows.to_dict(orient="records")}, lines, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="HTML file to write.", show_default=False)],
+    tearsheet: Annotated[
+        Path | None,
+        typer.Option(help="Also write quantstats' tear sheet of the net returns there.", show_default=False),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's report: one HTML file that needs no network."""
+    from backtest import Run
+    from reports import write, write_tearsheet
+
+    finished = Run(run)
+    pages = [write(finished, out)]
+    if tearsheet is not None:
+        pages.append(write_tearsheet(finished, tearsheet))
+    emit(
+        {"reports": [str(page) for page in pages]},
+        lambda console: [console.print(f"report: {page.resolve()}") for page in pages] and None,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 the work failed (one paragraph says why), 2 bad usage."""
+    from engine import InfeasibleMandate, SolverFailure
+    from risk import DataError
+
+    width = shutil.get_terminal_size((120, 40)).columns
+    try:
+        app()
+    except (DataError, InfeasibleMandate, SolverFailure, OSError) as error:
+        Console(stderr=True, width=max(width, 60)).print(
+            f"metafolio: {error}", style="red", markup=False, highlight=False
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
