@@ -22,7 +22,7 @@ from backtest.predictions import Predictions, list_prediction_files, read_predic
 from backtest.tables import Kind, Table, find_table, parse_date
 from risk import DataError, Panel
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "Predictions"]
 
 OPTIONAL_FILES = ("stakes", "exposures", "scores", "events", "rates", "fx", "borrow")
 

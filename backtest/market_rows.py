@@ -172,7 +172,7 @@ def _index_levels(returns: FloatArray, has_row: BoolArray) -> FloatArray:
     growth = 1.0 + np.nan_to_num(returns, nan=0.0)
     first = has_row.argmax(axis=0)
     growth[first, np.arange(growth.shape[1])] = 1.0
-    levels: FloatArray = np.cumprod(growth, axis=0)
+    levels = np.asarray(np.cumprod(growth, axis=0), dtype=np.float64)
     levels[~has_row] = np.nan
     return levels
 

@@ -36,8 +36,8 @@ class Predictions:
     submitted: pd.Series
 
     def late(self) -> tuple[str, ...]:
-        """Return the models that arrived after the day `date` was over, when its close was no longer tradable ahead."""
-        after = self.submitted >= self.date + pd.Timedelta(days=1)
+        """Return the models whose predictions arrived after the end of the day `date`."""
+        after = self.submitted > self.date + pd.Timedelta(days=1)
         return tuple(str(model) for model in self.submitted.index[after])
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray, freeze
 
-__all__ = ["REASONS", "Presence", "Universe", "UniverseRule", "find_presence", "gone_on", "universe"]
+__all__ = ["REASONS", "Presence", "Universe", "UniverseRule", "absence", "find_presence", "trailing_median", "universe"]
 
 Reasons = npt.NDArray[np.int8]
 
@@ -48,8 +48,6 @@ class UniverseRule(BaseModel):
         Rows that an asset must have had up to and with the day.
     maximum_assets : int or None
         Only so many of the largest.
-    stale_days : int
-        As in `dataset.toml`: sessions without a row after which an asset is gone.
     equal_size : bool
         Take every size as 1: for data with neither market cap nor dollar volume.
     """
@@ -61,7 +59,6 @@ class UniverseRule(BaseModel):
     minimum_market_cap: float = Field(default=0.0, ge=0)
     history_days: int = Field(default=126, ge=0)
     maximum_assets: int | None = Field(default=None, ge=1)
-    stale_days: int = Field(default=10, ge=1)
     equal_size: bool = False
 
     @classmethod
@@ -150,25 +147,32 @@ def find_presence(panel: Panel, stale_days: int) -> Presence:
     )
 
 
-def gone_on(panel: Panel, stale_days: int) -> BoolArray:
-    """Return where an asset is gone, bool of shape (T, N): see `Presence.gone`."""
-    return find_presence(panel, stale_days).gone
+def absence(panel: Panel, stale_days: int) -> tuple[BoolArray, BoolArray]:
+    """Return where assets are suspended and where they are gone, each bool of shape (T, N): see `Presence`."""
+    presence = find_presence(panel, stale_days)
+    return presence.suspended, presence.gone
 
 
-def universe(panel: Panel, rule: UniverseRule) -> Universe:
+def universe(panel: Panel, rule: UniverseRule, *, stale_days: int = 10) -> Universe:
     """Return who may be held on each day of the panel, from trailing data only.
 
     An asset on holiday keeps its membership of the day before; one that is suspended or gone is no member. History counts
     from the panel's first day, so give the panel at least `history_days` before the first decision.
+
+    Parameters
+    ----------
+    panel : Panel
+    rule : UniverseRule
+    stale_days : int
+        As in `dataset.toml`: sessions of its country without a row after which an asset is gone.
 
     Raises
     ------
     DataError
         If the panel has neither market caps nor dollar volumes and the rule does not say `equal_size`.
     """
-    presence = find_presence(panel, rule.stale_days)
-    volume = panel.dollar_volume
-    if panel.market_cap is None and not rule.equal_size and np.isnan(volume).all():
+    presence = find_presence(panel, stale_days)
+    if panel.market_cap is None and not rule.equal_size and np.isnan(panel.dollar_volume).all():
         raise DataError(
             "The market has neither `market_cap` nor `dollar_volume`: no asset has a size. Add one of the columns, or set "
             "`equal_size` in the universe rule."
@@ -190,6 +194,12 @@ def universe(panel: Panel, rule: UniverseRule) -> Universe:
     )
 
 
+def trailing_median(values: FloatArray, days: int, minimum: int) -> FloatArray:
+    """Return the median of the known values of the last `days` days, shape (T, N); NaN where fewer than `minimum`."""
+    result: FloatArray = pd.DataFrame(values).rolling(days, min_periods=minimum).median().to_numpy()
+    return result
+
+
 def _sessions(panel: Panel) -> BoolArray:
     """Return whether each country has a row on each day, shape (T, C + 1); the last column is True always."""
     width = len(panel.countries) + 1
@@ -200,19 +210,13 @@ def _sessions(panel: Panel) -> BoolArray:
     return result
 
 
-def _trailing_median(values: FloatArray, days: int) -> FloatArray:
-    """Return the median of the known values of the last `days` rows; NaN below a third of them."""
-    result: FloatArray = pd.DataFrame(values).rolling(days, min_periods=days // 3).median().to_numpy()
-    return result
-
-
 def _sizes(panel: Panel, rule: UniverseRule) -> tuple[FloatArray, Literal["market_cap", "dollar_volume", "equal"]]:
     if rule.equal_size:
         return np.ones(panel.has_row.shape), "equal"
     if panel.market_cap is not None:
         caps: FloatArray = pd.DataFrame(panel.market_cap).ffill(limit=CAP_DAYS).to_numpy()
         return caps, "market_cap"
-    return _trailing_median(panel.dollar_volume, SIZE_DAYS), "dollar_volume"
+    return trailing_median(panel.dollar_volume, SIZE_DAYS, SIZE_DAYS // 3), "dollar_volume"
 
 
 def _reasons(panel: Panel, rule: UniverseRule, size: FloatArray, source: str) -> Reasons:
@@ -225,7 +229,8 @@ def _reasons(panel: Panel, rule: UniverseRule, size: FloatArray, source: str) ->
         "price": ~(panel.close >= rule.minimum_price),
     }
     if rule.minimum_dollar_volume > 0:
-        fails["dollar_volume"] = ~(_trailing_median(panel.dollar_volume, VOLUME_DAYS) >= rule.minimum_dollar_volume)
+        volume = trailing_median(panel.dollar_volume, VOLUME_DAYS, VOLUME_DAYS // 3)
+        fails["dollar_volume"] = ~(volume >= rule.minimum_dollar_volume)
     if source == "market_cap":
         fails["market_cap"] = ~((size > 0) & (size >= rule.minimum_market_cap))
     elif source == "dollar_volume":
