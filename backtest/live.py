@@ -16,10 +16,10 @@ from engine import Solution
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["live_book", "read_asset_file"]
+__all__ = ["live_book", "write_book"]
 
 
-def read_asset_file(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def _read_asset_file(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """Return a CSV of assets, one row each, indexed by asset.
 
     Raises
@@ -45,7 +45,7 @@ def read_asset_file(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _positions(path: Path, panel: Panel) -> FloatArray:
-    held = pd.to_numeric(read_asset_file(path, ("shares",))["shares"], errors="coerce")
+    held = pd.to_numeric(_read_asset_file(path, ("shares",))["shares"], errors="coerce")
     if not np.isfinite(held.to_numpy()).all():
         raise DataError(f"{path}: `shares` of {held.index[~np.isfinite(held.to_numpy())][0]!r} is not a finite number.")
     return held.reindex(_known(path, held.index, panel), fill_value=0.0).to_numpy()
@@ -115,7 +115,7 @@ def live_book(
         shares = np.zeros(len(panel.assets)) if holdings is None else _positions(holdings, panel)
         barred = np.zeros(len(panel.assets), dtype=np.bool_)
         if restricted is not None:
-            listed = read_asset_file(restricted, ()).index
+            listed = _read_asset_file(restricted, ()).index
             barred = np.isin(_known(restricted, listed, panel), listed)
         weights = np.where(shares != 0, shares * np.nan_to_num(price), 0.0) / nav
         decision = prepare(
@@ -168,3 +168,21 @@ def _reasons(
         else:
             reasons.append("rebalance")
     return reasons
+
+
+def write_book(book: pd.DataFrame, out: Path) -> None:
+    """Write orders as CSV: whole or not at all.
+
+    Raises
+    ------
+    DataError
+        If `out` exists or its folder cannot be written.
+    """
+    if out.exists():
+        raise DataError(f"{out}: exists already. Give another --out, or remove it first; nothing is overwritten.")
+    partial = out.with_name(out.name + ".partial")
+    try:
+        book.to_csv(partial, index=False)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror}). Give an --out in a folder that can be written.") from error
+    partial.rename(out)
