@@ -89,6 +89,41 @@ class Truth:
         values = self.latents.information_coefficient(loadings, lag=lag, horizon=horizon)
         return pd.Series(values, index=self.models.index, name="information_coefficient")
 
+    def model_correlation(self) -> pd.DataFrame:
+        """Return the true correlation of the models' predictions, models by models."""
+        sources = models.mixing(self.models, self.spec.crowding)
+        names = self.models.index
+        return pd.DataFrame(sources @ sources.T, index=names, columns=names)
+
+    def meta_model_coefficient(self, stakes: pd.Series[float], *, lag: int = 0, horizon: int = 20) -> float:
+        """Return the true information coefficient of the stake-weighted mean of some models' predictions.
+
+        Parameters
+        ----------
+        stakes : Series by model
+            Of the models in use on a date; full coverage is assumed.
+        lag, horizon : int
+            As in `information_coefficients`.
+
+        Raises
+        ------
+        DataError
+            If a model is not of this market, or no stake is positive.
+
+        Notes
+        -----
+        b's / sqrt(s' C s) with b the models' coefficients and C their true correlation. Gaussianised ranks, which the
+        engine averages, are these predictions up to the sampling error of a rank.
+        """
+        unknown = stakes.index.difference(self.models.index)
+        if len(unknown):
+            raise DataError(f"`stakes` names {unknown[0]!r}, which is no model of {self.folder}; give its models only.")
+        if not (stakes > 0).any():
+            raise DataError("`stakes` must hold a positive stake; got none.")
+        s = stakes.reindex(self.models.index, fill_value=0.0).to_numpy(np.float64)
+        mean = float(self.information_coefficients(lag=lag, horizon=horizon).to_numpy() @ s)
+        return mean / float(np.sqrt(s @ self.model_correlation().to_numpy() @ s))
+
 
 def write_market(folder: Path, spec: MarketSpec, progress: Progress | None = None) -> Truth:
     """Write a synthetic data set and its truth to `folder`, whole or not at all, and return the truth.

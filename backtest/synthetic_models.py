@@ -23,7 +23,7 @@ from backtest.synthetic_latents import Float32Array, Latents
 from backtest.synthetic_spec import MarketSpec
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["ModelBook", "NoisePath", "draw_models", "draw_stakes", "model_table", "plant_blemishes"]
+__all__ = ["ModelBook", "NoisePath", "draw_models", "draw_stakes", "mixing", "model_table", "plant_blemishes"]
 
 IntArray = npt.NDArray[np.intp]
 
@@ -31,6 +31,7 @@ KINDS = ("skilled", "copy", "noise", "anti")
 GROUP_HALF_LIFE = 20.0
 NEAR_COPY = 0.995
 SCORE_LAG = 2
+MEAN_STAKE = 200.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,11 +223,51 @@ def model_table(book: ModelBook, latents: Latents, dates: pd.DatetimeIndex) -> p
     return table
 
 
+def mixing(table: pd.DataFrame, crowding: float) -> FloatArray:
+    """Return each model's prediction as a sum of independent sources of variance 1.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `model_table` returns it, indexed by model.
+    crowding : float
+        q.
+
+    Returns
+    -------
+    ndarray of shape (M, J + G + M)
+        Weights on the latents, the groups' noise and the models' own noise; rows have length 1, and A A' is the true
+        correlation of the models.
+    """
+    loadings = table.filter(regex=r"^loading_\d+$").to_numpy(np.float64)
+    codes, groups = pd.factorize(table["overlap_group"])
+    noise = np.sqrt(1 - np.sum(loadings**2, axis=1))
+    shared = np.zeros((len(table), len(groups)))
+    grouped = np.flatnonzero(codes >= 0)
+    shared[grouped, codes[grouped]] = noise[grouped] * np.sqrt(crowding)
+    own = np.diag(noise * np.where(codes >= 0, np.sqrt(1 - crowding), 1.0))
+    sources = np.hstack([loadings, shared, own])
+    for k in np.flatnonzero(table["copied_from"].notna()):
+        r = float(table["copy_correlation"].iloc[k])
+        sources[k] = r * sources[table.index.get_loc(table["copied_from"].iloc[k])]
+        sources[k, loadings.shape[1] + len(groups) + k] = np.sqrt(1 - r * r)
+    return np.asarray(sources, dtype=np.float64)
+
+
 def draw_stakes(book: ModelBook, dates: pd.DatetimeIndex, rng: np.random.Generator) -> pd.DataFrame:
-    """Return stakes (date, model, stake): lognormal, skewed, blind to skill, each redrawn in 15 % of the months."""
+    """Return stakes (date, model, stake): lognormal, skewed, each moved in 15 % of the months.
+
+    Opening stakes are scaled so that every kind's share of the money is its share of the models: money knows nothing of
+    skill, and one large stake does not decide whether the market's meta model has any.
+    """
     month = dates.year * 12 + dates.month
     opens = np.flatnonzero(np.concatenate([[False], np.diff(month) != 0]))
-    stake = np.exp(rng.normal(np.log(100.0), 1.2, len(book.names)))
+    stake = np.exp(rng.normal(0.0, 1.2, len(book.names)))
+    kind = np.array(book.kind)
+    for each in KINDS:
+        chosen = kind == each
+        if chosen.any():
+            stake[chosen] *= MEAN_STAKE / stake[chosen].mean()
     rows = [
         (dates[int(at)], name, float(amount)) for at, name, amount in zip(book.joins, book.names, stake, strict=True)
     ]

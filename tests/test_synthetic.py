@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
+from scipy.integrate import quad
+from scipy.stats import norm, t
 
 from backtest.synthetic import MarketSpec, Truth, read_truth, write_market
 from backtest.synthetic_latents import Latents, draw_path, plant
@@ -267,9 +269,6 @@ def test_listing_and_delisting_rates_are_the_planted_ones(market: pd.DataFrame) 
 
 
 def test_truncated_variance_agrees_with_integration() -> None:
-    from scipy.integrate import quad
-    from scipy.stats import t
-
     for degrees, limit in ((4.5, 16.0), (3.0, 5.0), (30.0, 2.0)):
         mass = quad(lambda x, n=degrees: t.pdf(x, n), -limit, limit)[0]
         second = quad(lambda x, n=degrees: x * x * t.pdf(x, n), -limit, limit)[0]
@@ -406,6 +405,41 @@ def test_models_of_a_group_overlap_and_others_less(truth: Truth, predictions: di
     assert inside.mean() > outside.mean() + 0.1
 
 
+def test_models_correlate_as_the_truth_says(truth: Truth, predictions: dict[pd.Timestamp, pd.DataFrame]) -> None:
+    dates = [date for date in predictions if date not in set(truth.blemishes["date"])][-60:]
+    realised = sum(predictions[date][truth.models.index].corr().to_numpy() for date in dates) / len(dates)
+    expected = truth.model_correlation().to_numpy()
+    np.testing.assert_allclose(np.diag(expected), 1, atol=1e-12)
+    assert np.abs(realised - expected).max() < 0.06
+    exact = truth.models.index[truth.models["copy_correlation"] == 1]
+    for name in exact:
+        assert truth.model_correlation().loc[name, truth.models.loc[name, "copied_from"]] == pytest.approx(1)
+
+
+def test_meta_model_has_its_true_information_coefficient(
+    truth: Truth, specific: pd.DataFrame, predictions: dict[pd.Timestamp, pd.DataFrame]
+) -> None:
+    ahead = forward_score(truth, specific, 0, 20)
+    wrong = set(truth.blemishes["model"])
+    whole = truth.models[(truth.models["coverage"] == 1) & (truth.models["first_date"] == min(predictions))]
+    names = [name for name in whole.index if name not in wrong]
+    stakes = pd.read_parquet(truth.folder / "stakes.parquet").groupby("model")["stake"].first()[names]
+    coefficients = []
+    for date in spaced(list(predictions), ahead.index, 20):
+        ranked = predictions[date][names].rank()
+        meta = pd.Series(norm.ppf((ranked - 0.5) / len(ranked)) @ stakes, index=ranked.index)
+        if ahead.loc[date].notna().any():
+            coefficients.append(meta.corr(ahead.loc[date].reindex(meta.index)))
+    error = np.std(coefficients, ddof=1) / np.sqrt(len(coefficients))
+    expected = truth.meta_model_coefficient(stakes)
+    assert abs(np.mean(coefficients) - expected) < 4 * error
+    assert error < expected / 4
+    with pytest.raises(DataError, match="'nobody'"):
+        truth.meta_model_coefficient(pd.Series({"nobody": 1.0}))
+    with pytest.raises(DataError, match="positive"):
+        truth.meta_model_coefficient(stakes * 0)
+
+
 def test_turnover_is_the_planted_one(truth: Truth, predictions: dict[pd.Timestamp, pd.DataFrame]) -> None:
     sessions = wide(truth_table(truth, "specific_returns"), "specific_return").index
     dates = list(predictions)
@@ -472,6 +506,8 @@ def test_every_model_is_staked_from_its_first_date(truth: Truth) -> None:
     assert len(stakes) > 2 * SPEC.models
     opening = stakes.groupby("model")["stake"].first()
     assert opening.mean() > 1.3 * opening.median()
+    money = opening.groupby(truth.models["kind"]).sum() / opening.sum()
+    assert money.to_dict() == pytest.approx({"skilled": 0.6, "copy": 0.1, "noise": 0.2, "anti": 0.1})
 
 
 # Writing
