@@ -17,7 +17,7 @@ from scipy.stats import norm, t
 
 from backtest.synthetic import MarketSpec, Truth, read_truth, write_market
 from backtest.synthetic_latents import Latents, draw_path, plant
-from backtest.synthetic_market import draw_assets, truncated_variance
+from backtest.synthetic_market import draw_assets, draw_returns, truncated_variance
 from risk import DataError
 
 # A strong alpha, so that sampling error is small beside it.
@@ -303,6 +303,21 @@ def test_signals_are_neutral_standardised_and_persistent() -> None:
     for j in range(2):
         z = path.kept[:, j]
         assert float((z[1:] * z[:-1]).mean() / (z**2).mean()) == pytest.approx(latents.persistence[j], abs=0.02)
+
+
+def test_news_in_a_signal_moves_the_next_session_and_not_its_own() -> None:
+    rng = np.random.default_rng(3)
+    assets = draw_assets(TINY, rng)
+    latents = plant((2,), 0.2)
+    path = draw_path(latents, assets.model.exposures, 3000, np.zeros(0, dtype=np.intp), rng)
+    returns = draw_returns(TINY, assets, path.scores, latents.daily_coefficient, rng)
+    news = path.scores[1:-1] - latents.persistence[0] * path.scores[:-2]
+    scaled = returns.specific / np.sqrt(assets.model.specific_variance / 252)
+    slopes = [float((news * y).mean() / (news**2).mean()) for y in (scaled[1:-1], scaled[2:])]
+    error = 1 / np.sqrt(np.sum(news**2))
+    assert latents.daily_coefficient > 20 * error
+    assert abs(slopes[0]) < 4 * error
+    assert abs(slopes[1] - latents.daily_coefficient) < 4 * error
 
 
 @pytest.mark.parametrize(("lag", "horizon"), [(0, 20), (2, 20), (0, 5)])
