@@ -8,18 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from backtest import price_signals as signals
+from backtest.benchmark_files import open_target, write_date, write_equal_stakes
 from backtest.cross_section import YEAR, CrossSection
-from backtest.learned_models import WalkForward, feature_matrix
+from backtest.dataset import Dataset
+from backtest.learned_models import LEARNERS, WalkForward, feature_matrix
+from backtest.universe import UniverseRule, universe
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["MODELS", "BenchmarkModel", "benchmark_predictions", "weekly_dates"]
+__all__ = [
+    "MODELS",
+    "BenchmarkModel",
+    "BenchmarkSummary",
+    "benchmark_predictions",
+    "weekly_dates",
+    "write_benchmark_models",
+]
 
 MIN_MEMBERS = 20
 
@@ -71,6 +82,35 @@ MODELS: dict[str, BenchmarkModel] = {
         ("gradient_boosting", "boosted trees on the models above, walk-forward", None),
     )
 }
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkSummary:
+    """What `write_benchmark_models` wrote, and what it left out.
+
+    Attributes
+    ----------
+    folder : Path
+        The data set that now has predictions and stakes.
+    dates : DatetimeIndex
+        Dates with a predictions file.
+    skipped_dates : DatetimeIndex
+        Weekly dates without one, because the universe had fewer than 20 members.
+    models : DataFrame
+        Index: every model. `dates`: how many files hold it; `predictions`: how many values it has in them; `absent`: how
+        many files do not hold it, because it knew nothing or told no two assets apart.
+    learned_rows : int
+        Rows that a learned model predicted.
+    filled_features : int
+        Signals of those rows that were not known and were taken as 0, the median.
+    """
+
+    folder: Path
+    dates: pd.DatetimeIndex
+    skipped_dates: pd.DatetimeIndex
+    models: pd.DataFrame
+    learned_rows: int
+    filled_features: int
 
 
 def weekly_dates(dates: pd.DatetimeIndex) -> npt.NDArray[np.intp]:
@@ -196,3 +236,58 @@ def _walk(
             learner.add(t, section, features)
         if progress is not None:
             progress(done / len(days))
+
+
+def write_benchmark_models(
+    data: Dataset, out: Path | None = None, *, rule: UniverseRule | None = None, progress: Progress | None = None
+) -> BenchmarkSummary:
+    """Write the benchmark models' weekly predictions, and a stake of 1 for each model, whole or not at all.
+
+    Parameters
+    ----------
+    data : Dataset
+    out : Path, optional
+        Default: the data set's own folder. Another folder, which must not exist or be empty, becomes a copy of the data
+        set with these predictions and stakes.
+    rule : UniverseRule, optional
+        Whom the models predict. Default: the rule for the columns that the market file has.
+    progress : callable, optional
+        Called after each date with the share of the work that is done.
+
+    Raises
+    ------
+    DataError
+        If there are predictions or stakes already, the place cannot be written, the history is shorter than a year, or
+        the universe never has 20 members.
+
+    Notes
+    -----
+    A `Dataset` that was opened before does not see what was written: open `BenchmarkSummary.folder`.
+    """
+    with open_target(data.folder, data.folder if out is None else Path(out)) as work:
+        panel = data.panel()
+        chosen = rule or UniverseRule.for_columns(data.market_columns())
+        who = universe(panel, chosen, stale_days=data.settings.stale_days)
+        counts = pd.DataFrame(0, index=pd.Index(list(MODELS), name="model"), columns=["dates", "predictions"])
+        dates: list[pd.Timestamp] = []
+        learned_rows = filled = 0
+        for date, predictions in benchmark_predictions(panel, who.members, who.size, progress=progress):
+            written = write_date(work, date, predictions)
+            dates.append(date)
+            counts.loc[written.columns, "dates"] += 1
+            counts.loc[written.columns, "predictions"] += written.count()
+            learned = predictions[predictions[list(LEARNERS)].notna().any(axis=1)]
+            learned_rows += len(learned)
+            filled += int(learned.drop(columns=list(LEARNERS)).isna().sum().sum())
+        # A model that never spoke gets no stake: it would be a stake on nothing.
+        write_equal_stakes(work, dates[0], list(counts.index[counts["dates"] > 0]))
+    counts["absent"] = len(dates) - counts["dates"]
+    schedule = panel.dates[weekly_dates(panel.dates)]
+    return BenchmarkSummary(
+        folder=data.folder if out is None else Path(out),
+        dates=pd.DatetimeIndex(dates, name="date"),
+        skipped_dates=schedule.difference(dates),
+        models=counts,
+        learned_rows=learned_rows,
+        filled_features=filled,
+    )
