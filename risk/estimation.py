@@ -1,0 +1,211 @@
+"""The risk model of one day: exposures, factor covariance and specific variances as known at its close."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from risk.checks import BoolArray, DataError, FloatArray
+from risk.covariance import factor_covariance
+from risk.exposures import day_exposures
+from risk.history import FactorHistory, factor_history
+from risk.model import FactorModel
+from risk.panel import Panel
+from risk.spec import RiskSpec
+from risk.specific import LOOKBACK_HALF_LIVES, specific_risk
+
+__all__ = ["Estimate", "estimate", "estimate_with_counts"]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A risk model and what was filled, pooled, blended or floored to make it.
+
+    Attributes
+    ----------
+    model : FactorModel
+    history_days : int
+        Days of factor returns behind it.
+    filled_exposures : int
+        Style exposures that were not known and are 0, the market average.
+    clipped_exposures : int
+        Members' style values cut at the winsor limit.
+    unclassified : tuple of str
+        Assets with no column in a family of categories.
+    pooled : tuple of str
+        Labels whose assets are in ``(other)``, as ``country:Malta``; ``country:`` for those without one.
+    blended_factors : tuple of str
+        Factors with a short history, whose variance is partly or wholly that of their family.
+    floored_eigenvalues : int
+        Eigenvalues of the factor correlation matrix raised to the floor.
+    short_histories : int
+        Assets whose specific volatility is partly or wholly structural.
+    floored_specific : int
+        Assets raised to the lowest specific volatility.
+    """
+
+    model: FactorModel
+    history_days: int
+    filled_exposures: int
+    clipped_exposures: int
+    unclassified: tuple[str, ...]
+    pooled: tuple[str, ...]
+    blended_factors: tuple[str, ...]
+    floored_eigenvalues: int
+    short_histories: int
+    floored_specific: int
+
+
+def estimate(
+    panel: Panel,
+    members: BoolArray,
+    size: FloatArray,
+    spec: RiskSpec | None = None,
+    *,
+    t: int = -1,
+    assets: BoolArray | None = None,
+    history: FactorHistory | None = None,
+) -> FactorModel:
+    """Return the risk model as known at the close of day t, in annual units.
+
+    Parameters
+    ----------
+    panel : Panel
+    members : bool ndarray of shape (T, N)
+        The estimation universe, decided at each day's close.
+    size : ndarray of shape (T, N)
+        Market capitalisation or the data set's proxy; NaN where not known, and then the last known one counts.
+    spec : RiskSpec, optional
+    t : int
+        Row of `panel`; -1 is its last. Nothing after it is read.
+    assets : bool ndarray of shape (N,), optional
+        Assets of the model; by default the members of day t. Styles are standardised over the members in any case.
+    history : FactorHistory, optional
+        Of this panel or a longer one; its rows up to t are used, and the daily regressions are not run again.
+
+    Returns
+    -------
+    FactorModel
+
+    Raises
+    ------
+    DataError
+        If there are fewer than `spec.minimum_history` days of factor returns, too few members on day t, no asset asked
+        for, or `history` is of another panel or other settings.
+    """
+    return estimate_with_counts(panel, members, size, spec, t=t, assets=assets, history=history).model
+
+
+def estimate_with_counts(
+    panel: Panel,
+    members: BoolArray,
+    size: FloatArray,
+    spec: RiskSpec | None = None,
+    *,
+    t: int = -1,
+    assets: BoolArray | None = None,
+    history: FactorHistory | None = None,
+) -> Estimate:
+    """Return what `estimate` returns, with the counts of everything that a rule filled, pooled, blended or floored.
+
+    Parameters and errors are those of `estimate`.
+    """
+    spec = RiskSpec() if spec is None else spec
+    day = _row(t, len(panel.dates))
+    if history is None:
+        cut = slice(0, day + 1)
+        history = factor_history(panel.until(day), members[cut], size[cut], spec)
+    _check_history(history, panel, spec, day)
+    wanted = members[day] if assets is None else assets
+    _check_assets(members[day], wanted, panel, spec, day)
+    days = _regression_days(history, day, spec)
+    sizes = history.descriptors.size[day]
+    exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, members[day], members[day], spec)
+    factors, X = exposures.factors, exposures.matrix
+    returns, present = _factor_rows(history, factors, days)
+    covariance = factor_covariance(returns, present, factors, spec, panel.periods_per_year)
+    pool = np.flatnonzero(members[day] | wanted)
+    first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * spec.specific_half_life))
+    specific = specific_risk(
+        np.ascontiguousarray(history.specific_returns[days[first:]][:, pool]),
+        sizes[pool],
+        members[day][pool],
+        X[pool][:, [name.startswith("style:") for name in factors]],
+        spec,
+        panel.periods_per_year,
+    )
+    rows = np.flatnonzero(wanted)
+    model = FactorModel(
+        assets=[panel.assets[i] for i in rows],
+        factors=factors,
+        exposures=X[rows],
+        factor_covariance=covariance.matrix,
+        specific_variance=specific.variance[np.searchsorted(pool, rows)],
+    )
+    return Estimate(
+        model=model,
+        history_days=len(days),
+        filled_exposures=int(exposures.filled[rows].sum()),
+        clipped_exposures=exposures.clipped,
+        unclassified=tuple(panel.assets[i] for i in rows if exposures.unclassified[i]),
+        pooled=exposures.pooled,
+        blended_factors=covariance.blended,
+        floored_eigenvalues=covariance.floored_eigenvalues,
+        short_histories=specific.short,
+        floored_specific=specific.floored,
+    )
+
+
+def _row(t: int, length: int) -> int:
+    if not -length <= t < length:
+        raise DataError(f"`t` must be a row of the panel, {-length} to {length - 1}; got {t}.")
+    return t % length
+
+
+def _check_history(history: FactorHistory, panel: Panel, spec: RiskSpec, day: int) -> None:
+    if history.assets != panel.assets or not history.dates[: day + 1].equals(panel.dates[: day + 1]):
+        raise DataError(
+            "`history` must be of the same panel: its assets or its dates up to day t differ. Compute it with "
+            "`factor_history` from this panel, or leave it out."
+        )
+    if history.spec.regression_settings() != spec.regression_settings():
+        raise DataError(
+            "`history` was computed with other regression settings than `spec` (styles, winsor, return_winsor, "
+            "thin_category or minimum_assets). Compute it again with `factor_history`, or leave it out."
+        )
+
+
+def _check_assets(members: BoolArray, wanted: BoolArray, panel: Panel, spec: RiskSpec, day: int) -> None:
+    if wanted.shape != members.shape or wanted.dtype != np.bool_:
+        raise DataError(f"`assets` must be boolean of shape {members.shape}; got {wanted.dtype} of {wanted.shape}.")
+    if not wanted.any():
+        raise DataError(f"`assets` must choose at least one asset for {panel.dates[day].date()}; it chooses none.")
+    if members.sum() < spec.minimum_assets:
+        raise DataError(
+            f"`members` must hold at least {spec.minimum_assets} assets on {panel.dates[day].date()}; it holds "
+            f"{int(members.sum())}. Use a wider universe or lower `minimum_assets` in RiskSpec."
+        )
+
+
+def _regression_days(history: FactorHistory, day: int, spec: RiskSpec) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    days = np.flatnonzero(np.isfinite(history.r_squared[: day + 1]))
+    if len(days) < spec.minimum_history:
+        raise DataError(
+            f"`panel` must give at least {spec.minimum_history} days of factor returns up to "
+            f"{history.dates[day].date()}; it gives {len(days)}. Start later, or lower `minimum_history` in RiskSpec."
+        )
+    return days
+
+
+def _factor_rows(
+    history: FactorHistory, factors: tuple[str, ...], days: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> tuple[FloatArray, BoolArray]:
+    """Return returns and presence of `factors` on `days`; a factor that the history never saw is absent throughout."""
+    returns, present = np.zeros((len(days), len(factors))), np.zeros((len(days), len(factors)), dtype=np.bool_)
+    column = {name: k for k, name in enumerate(history.factors)}
+    for k, name in enumerate(factors):
+        if name in column:
+            returns[:, k] = history.factor_returns[days, column[name]]
+            present[:, k] = history.present[days, column[name]]
+    return returns, present
