@@ -198,7 +198,13 @@ class Journal:
         self.writer.append(
             "signals",
             pd.DataFrame(
-                {"date": date, "asset": names, "meta_model": decision.scores, "alpha": decision.problem.alpha}
+                {
+                    "date": date,
+                    "asset": names,
+                    "meta_model": decision.scores,
+                    "alpha": decision.problem.alpha,
+                    "benchmark_weight": decision.benchmark,
+                }
             ),
         )
         models = decision.meta.models

@@ -184,5 +184,7 @@ def write_book(book: pd.DataFrame, out: Path) -> None:
     try:
         book.to_csv(partial, index=False)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}). Give an --out in a folder that can be written.") from error
+        raise DataError(
+            f"{out}: cannot be written ({error.strerror}). Give an --out in a folder that can be written."
+        ) from error
     partial.rename(out)

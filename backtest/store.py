@@ -52,7 +52,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "duals": _schema("date", "limit", "price"),
     "exposures": _schema("date", "factor", "exposure forecast_risk limit_lower limit_upper"),
-    "signals": _schema("date", "asset", "meta_model alpha"),
+    "signals": _schema("date", "asset", "meta_model alpha benchmark_weight"),
     "meta_model": _schema(
         "date", "model reason", "stake", {"used": pa.bool_(), "coverage": pa.int64(), "filled": pa.int64()}
     ),

@@ -158,7 +158,7 @@ def prepare(
         stakes,
         assets=tuple(np.array(panel.assets, dtype=object)[inside]),
         submitted=predictions.submitted,
-        deadline=predictions.date + pd.Timedelta(days=1),
+        deadline=predictions.date + pd.Timedelta(days=1, microseconds=-1),
         minimum_assets=mandate.minimum_model_assets,
     )
     scores = np.zeros(len(names))

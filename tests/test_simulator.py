@@ -1,0 +1,182 @@
+"""A run's limits, account and decisions, judged by code that shares nothing with the simulator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from backtest import Dataset, Run, simulate
+from backtest.products import decision_days
+from backtest.synthetic import MarketSpec, write_market
+from benchmarks.verify import account_differences, limit_violations, residuals
+from risk import DataError
+
+SPEC = MarketSpec(
+    assets=70,
+    years=1.6,
+    models=12,
+    countries=3,
+    sectors=4,
+    seed=3,
+    delisting_rate=0.15,
+    local_holidays=6,
+    median_cap=8e9,
+)
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("market") / "data"
+    write_market(folder, SPEC)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return simulate(Dataset(market), "one", out=tmp_path_factory.mktemp("runs") / "one")
+
+
+def test_every_limit_holds_at_every_rebalance(run: Run) -> None:
+    assert len(run.table("solves")) > 20
+    worst = limit_violations(run.folder)
+    assert set(worst.index) == {"position", "gross", "net", "country", "sector", "style", "beta", "volatility"}
+    assert (worst <= 1e-6).all(), worst
+
+
+def test_every_solve_is_certified(run: Run) -> None:
+    assert (residuals(run.folder) <= 1e-6).all()
+    assert set(run.table("solves")["status"]) == {"solved"}
+
+
+def test_the_parts_of_the_account_meet_the_whole(run: Run) -> None:
+    differences = account_differences(run.folder)
+    money = differences.index.str.contains("money")
+    assert (differences[money] < 0.01).all(), differences
+    assert (differences[~money] < 1e-12).all(), differences
+
+
+def test_decisions_fall_on_the_first_session_of_a_week_and_fill_one_session_later(run: Run) -> None:
+    sessions = run.nav.index
+    decided = pd.DatetimeIndex(run.table("solves")["date"])
+    weeks = decided.isocalendar()
+    assert not (weeks["year"] * 100 + weeks["week"]).duplicated().any()
+    trades = run.table("trades")
+    ordered = trades[trades["reason"] == "rebalance"]
+    lag = sessions.get_indexer(pd.DatetimeIndex(ordered["date"])) - sessions.get_indexer(
+        pd.DatetimeIndex(ordered["decided"])
+    )
+    assert lag.min() == 1
+    assert np.isin(pd.DatetimeIndex(ordered["decided"]), decided).all()
+
+
+def test_the_hard_position_limit_is_monitored_every_day(run: Run) -> None:
+    weights = run.table("weights")
+    over = weights[weights["weight"].abs() > run.record["mandate"]["position_limit"]]
+    notices = run.table("notices")
+    breaches = notices[notices["kind"] == "passive breach"]
+    decided = set(run.table("solves")["date"])
+    unlogged = over[~over["date"].isin(decided)].merge(breaches, on=["date", "asset"], how="left")
+    assert unlogged["kind"].notna().all()
+
+
+def test_a_gone_asset_is_booked_once_and_leaves_the_book(run: Run) -> None:
+    notices = run.table("notices")
+    gone = notices[notices["kind"] == "gone"]
+    assert len(gone), "the market delists 15 % a year; the run must meet a leaver"
+    positions = run.table("positions")
+    for row in gone.itertuples():
+        after = positions[(positions["asset"] == row.asset) & (positions["date"] > row.date)]
+        assert (after["shares"] == 0).all()
+
+
+def test_models_that_are_left_out_are_listed_with_a_reason(run: Run) -> None:
+    models = run.table("meta_model")
+    out = models[~models["used"]]
+    assert len(out)
+    assert (out["reason"] != "").all()
+    assert (models.loc[models["used"], "reason"] == "").all()
+
+
+def test_the_run_says_what_it_was(run: Run) -> None:
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["size_source"] == "market_cap"
+    assert record["mandate"]["volatility_limit"] == 0.10
+    assert len(record["data"]["fingerprint"]) == len(record["code"]) == 64
+    assert record["data"]["features"]["borrow"] is False
+
+
+def test_the_same_inputs_give_the_same_bytes(market: Path, run: Run, tmp_path: Path) -> None:
+    again = simulate(Dataset(market), "one", out=tmp_path / "again")
+    names = sorted(path.relative_to(run.folder) for path in run.folder.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(again.folder) for path in again.folder.rglob("*") if path.is_file())
+    for name in names:
+        if name.name != "timing.jsonl":
+            assert (run.folder / name).read_bytes() == (again.folder / name).read_bytes(), name
+
+
+def test_a_run_that_cannot_go_on_stops_with_its_books_in_order(market: Path, tmp_path: Path) -> None:
+    mandate = tmp_path / "mandate.toml"
+    mandate.write_text(
+        'name = "STUCK"\nposition_limit = 0.05\nposition_target = 0.04\ngross_limit = 4.0\nrisk_aversion = 15.0\n'
+        "net_limit = 0.0\nturnover_limit = 0.000001\nstyle_limit = 0.0\nbeta_limit = 0.0\nvolatility_limit = 0.1\n"
+        "[alpha]\ninformation_coefficient = 0.03\n"
+    )
+    product = tmp_path / "product.toml"
+    product.write_text('name = "Stuck"\nmandate = "mandate.toml"\n[risk_model]\nminimum_history = 63\n')
+    run = simulate(Dataset(market), str(product), out=tmp_path / "stuck")
+    # An empty book meets every limit, so the first decision stands; the drifted one after it cannot be cured.
+    assert run.record["status"] in {"stopped", "complete"}
+    assert (account_differences(run.folder) < 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        ("2030-01-01", None, "outside the data"),
+        (None, "1999-01-01", "outside the data"),
+        ("2020-03-02", "2020-02-03", "after end"),
+        ("2020-13-45", None, "no date"),
+        (pd.Timestamp("2020-01-06", tz="UTC"), None, "time zone"),
+    ],
+)
+def test_dates_out_of_range_are_refused(market: Path, tmp_path: Path, start: object, end: object, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        simulate(Dataset(market), "one", out=tmp_path / "run", start=start, end=end)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("aum", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_size_that_is_no_amount_of_money_is_refused(market: Path, tmp_path: Path, aum: float) -> None:
+    with pytest.raises(DataError, match="aum"):
+        simulate(Dataset(market), "one", out=tmp_path / "run", aum=aum)
+
+
+def test_an_output_that_exists_is_refused_and_left_alone(market: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="exists already"):
+        simulate(Dataset(market), "one", out=out)
+    assert (out / "mine.txt").read_text() == "keep"
+
+
+def test_a_failure_leaves_nothing_behind(market: Path, tmp_path: Path) -> None:
+    product = tmp_path / "product.toml"
+    product.write_text('name = "Nobody"\nmandate = "one"\n[universe]\nminimum_market_cap = 1e15\n')
+    with pytest.raises(DataError):
+        simulate(Dataset(market), str(product), out=tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["product.toml"]
+
+
+def test_decision_days_are_known_without_looking_ahead() -> None:
+    dates = pd.bdate_range("2024-01-03", periods=60)
+    for rebalance in ("daily", "weekly", "monthly"):
+        whole = decision_days(dates, rebalance)
+        for t in range(2, 60):
+            assert (decision_days(dates[:t], rebalance) == whole[:t]).all()
+    assert dates[decision_days(dates, "weekly")].dayofweek.unique().tolist() == [0]
