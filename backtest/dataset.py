@@ -243,7 +243,8 @@ class Dataset:
             name: any((self.folder / f"{name}{end}").is_file() for end in (".parquet", ".csv"))
             for name in OPTIONAL_FILES
         }
-        return {"predictions": bool(self._prediction_files), **there}
+        folder = self.folder / "predictions"
+        return {"predictions": folder.is_dir() and any(folder.iterdir()), **there}
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the folder: relative names, sizes and contents of its files, hidden ones left out."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from risk import DataError
 
 
 def market_frame(
@@ -112,3 +115,17 @@ def edit_market(folder: Path, row: int, column: str, value: object) -> tuple[str
     frame.loc[row, column] = value
     frame.to_parquet(path, index=False)
     return str(frame.loc[row, "date"].date()), str(frame.loc[row, "asset"])
+
+
+def refused(act: Callable[[], object], *parts: str) -> None:
+    """Assert that `act` raises a DataError of one paragraph that names every part."""
+    with pytest.raises(DataError) as caught:
+        act()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, f"{part!r} not in {message!r}"
+
+
+def rewrite(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame], name: str = "market.parquet") -> None:
+    change(pd.read_parquet(folder / name)).to_parquet(folder / name, index=False)
