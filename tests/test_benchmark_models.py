@@ -10,7 +10,8 @@ import pytest
 from listed_market import market, random_universe
 
 from backtest.benchmark_models import MODELS, benchmark_predictions, weekly_dates
-from backtest.learned_models import LEARNERS, forward_target
+from backtest.cross_section import CrossSection
+from backtest.learned_models import LEARNERS, WalkForward, forward_target
 from risk import DataError, Panel
 
 Case = tuple[Panel, np.ndarray, np.ndarray]
@@ -112,6 +113,49 @@ def test_a_fit_waits_until_the_forward_window_has_ended(case: Case, predicted: P
     returns[newest + 22] = np.random.default_rng(5).permutation(returns[newest + 22])
     moved = dict(benchmark_predictions(replace(panel, returns=returns), *case[1:], [first]))[first]
     assert not moved["ridge"].equals(predicted[first]["ridge"])
+
+
+def walk_daily(case: Case, returns: np.ndarray, last: int) -> tuple[list[int], np.ndarray]:
+    """Return the days on which a learner that sees a cross-section every day predicts, and its last predictions."""
+    panel, members, size = case
+    learner, days, ridge = WalkForward(returns), [], np.empty(0)
+    for t in range(252, last + 1):
+        section = CrossSection.at(panel, members, size, t)
+        features = np.random.default_rng(t).standard_normal((len(section.columns), 3)).astype(np.float32)
+        learner.renew(t)
+        ridge = learner.predict(features)["ridge"]
+        if np.isfinite(ridge).any():
+            days.append(t)
+        learner.add(t, section, features)
+    return days, ridge
+
+
+def test_a_fit_reads_the_row_of_its_day_and_none_after_it(case: Case) -> None:
+    # 52 cross-sections from day 252 on, the last of which needs 22 more days: exact to the day, unlike a weekly grid.
+    first = 252 + 51 + 22
+    returns = case[0].returns
+    days, ridge = walk_daily(case, returns, first)
+    assert days == [first]
+    later, same_day = returns.copy(), returns.copy()
+    later[first + 1 :] = 0.5
+    same_day[first] = same_day[first][::-1]
+    np.testing.assert_array_equal(walk_daily(case, later, first)[1], ridge)
+    assert not np.array_equal(walk_daily(case, same_day, first)[1], ridge)
+
+
+def test_the_target_is_earned_from_two_to_twenty_two_days_ahead() -> None:
+    n, t, one_group = 30, 5, np.zeros(30, dtype=np.int16)
+    ranks = np.random.default_rng(4).permutation(n)
+
+    def target(row: int) -> np.ndarray:
+        returns = np.zeros((40, n))
+        returns[row] = 0.01 * ranks
+        return forward_target(returns, t, np.arange(n), one_group, one_group)
+
+    for inside in (t + 3, t + 22):
+        np.testing.assert_array_equal(np.argsort(target(inside)), np.argsort(ranks))
+    for outside in (t + 2, t + 23):
+        np.testing.assert_allclose(target(outside), 0.0, atol=1e-12)
 
 
 def test_a_date_does_not_depend_on_which_others_are_asked_for(case: Case, predicted: Predicted) -> None:
