@@ -20,7 +20,6 @@ __all__ = [
     "limit_use",
     "monthly_returns",
     "monthly_turnover",
-    "position_extremes",
     "rolling_volatility",
     "worst_drawdown",
 ]
@@ -139,30 +138,6 @@ def monthly_turnover(nav: pd.DataFrame) -> pd.Series:
 def cumulative_charges(nav: pd.DataFrame) -> pd.DataFrame:
     """Return the running sums of cost, financing and both fees: fractions of each day's net asset value, not compounded."""
     return nav[list(CHARGES)].cumsum()
-
-
-def position_extremes(weights: pd.DataFrame) -> pd.DataFrame:
-    """Return, by date, the largest position and target and the number of names held long and short.
-
-    Parameters
-    ----------
-    weights : DataFrame with columns date, asset, target, weight
-
-    Returns
-    -------
-    DataFrame by date
-        ``largest_weight``, ``largest_target`` (NaN on days without a decision), ``long``, ``short``.
-    """
-    columns = pd.DataFrame(
-        {
-            "largest_weight": weights["weight"].abs(),
-            "largest_target": weights["target"].abs(),
-            "long": (weights["weight"] > 0).astype(int),
-            "short": (weights["weight"] < 0).astype(int),
-        }
-    )
-    by_date = columns.groupby(weights["date"])
-    return by_date.agg({"largest_weight": "max", "largest_target": "max", "long": "sum", "short": "sum"})
 
 
 def limit_use(exposures: pd.DataFrame, *, tolerance: float = 1e-6) -> pd.DataFrame:

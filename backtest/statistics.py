@@ -138,16 +138,16 @@ def statistics(
     none = "" if len(nav) else "the run has no sessions"
     P, R = Unit.PER_YEAR, Unit.RATIO
     rows = [
-        ("annual_return_net", "Annual return, net", *_annual(net, years), P, f"Geometric: (product of 1 + net return)^({years} / sessions) - 1, after costs, financing and fees."),
-        ("annual_return_before_fees", "Annual return, before fees", *_annual(before, years), P, "As above, of gross return - cost - financing: after trading and financing, before management and incentive fee."),
+        ("annual_return_net", "Annual return, net", *_annual(net, years), P, f"Geometric: (product of 1 + net return)^({years} / sessions) - 1; after costs, financing and fees."),
+        ("annual_return_before_fees", "Annual return, before fees", *_annual(before, years), P, f"Geometric: (product of 1 + return before fees)^({years} / sessions) - 1; after costs and financing, before management and incentive fee."),
         ("total_return_net", "Total return, net", _total(net), none, Unit.FRACTION, "Product of 1 + net return over the whole run, minus 1; not annualised."),
         ("volatility_before_fees", "Volatility, before fees", realised, why, P, f"Sample standard deviation (divisor n - 1) of daily returns before fees, times the root of {years}."),
-        ("volatility_net", "Volatility, net", *_volatility(net, years), P, "As above, of net returns."),
-        ("sharpe_before_fees", "Sharpe ratio, before fees", sharpe, sharpe_note, R, f"Mean / sample standard deviation of daily returns before fees (after costs and financing), times the root of {years}; risk-free rate 0. The convention of the fund's own slides."),
-        ("sharpe_net", "Sharpe ratio, net", sharpe_net, sharpe_net_note, R, "As above, of net returns."),
+        ("volatility_net", "Volatility, net", *_volatility(net, years), P, f"Sample standard deviation (divisor n - 1) of daily net returns, times the root of {years}."),
+        ("sharpe_before_fees", "Sharpe ratio, before fees", sharpe, sharpe_note or f"standard error {error:.2f}", R, f"Mean / sample standard deviation of daily returns before fees (after costs and financing), times the root of {years}; risk-free rate 0. The convention of the fund's own slides."),
+        ("sharpe_net", "Sharpe ratio, net", sharpe_net, sharpe_net_note, R, f"Mean / sample standard deviation of daily net returns, times the root of {years}; risk-free rate 0."),
         ("sharpe_standard_error", "Standard error of the Sharpe ratio", error, sharpe_note, R, f"Of the ratio before fees: root of (1 + s^2 / 2) {years} / sessions, s the daily ratio (Lo 2002, independent returns)."),
-        ("sharpe_before_fees_ltm", "Sharpe ratio, last twelve months, before fees", last_before, last_note, R, f"As the Sharpe ratio before fees, over the last {TWELVE_MONTHS} sessions."),
-        ("sharpe_net_ltm", "Sharpe ratio, last twelve months, net", last_net, last_net_note, R, f"As the net Sharpe ratio, over the last {TWELVE_MONTHS} sessions."),
+        ("sharpe_before_fees_ltm", "LTM Sharpe ratio, before fees", last_before, last_note, R, f"Last twelve months: the Sharpe ratio before fees of the last {TWELVE_MONTHS} sessions."),
+        ("sharpe_net_ltm", "LTM Sharpe ratio, net", last_net, last_net_note, R, f"Last twelve months: the net Sharpe ratio of the last {TWELVE_MONTHS} sessions."),
         ("max_drawdown", "Maximum drawdown, net", fall, fall_note, Unit.FRACTION, "Deepest fall of the compounded net value from its highest value so far, at daily closes."),
         ("hit_rate", "Hit rate", float((before > 0).mean()) if len(nav) else np.nan, none, Unit.SHARE, "Share of sessions with a return before fees above 0."),
         ("beta", "Realised beta", beta, beta_note, R, "Slope of daily returns before fees on the return of the cap-weighted universe, ordinary least squares with a constant."),

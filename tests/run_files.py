@@ -83,13 +83,14 @@ def _nav(rng: np.random.Generator, dates: pd.DatetimeIndex) -> pd.DataFrame:
 def _day(
     writer: RunWriter, rng: np.random.Generator, date: pd.Timestamp, t: int, assets: list[str], base: np.ndarray
 ) -> None:
-    weight = base * rng.uniform(0.9, 1.15, len(base))
+    drift = t % 5 / 4
+    weight = base * (1 + drift * rng.normal(0, 0.03, len(base)))
     target = base if t % 5 == 0 else np.full(len(base), np.nan)
     writer.append("weights", pd.DataFrame({"date": date, "asset": assets, "target": target, "weight": weight}))
     limits = {"net": 0.0, "beta": 0.01, **{f"country:{c}": 0.0 for c in COUNTRIES}}
     limits |= {f"sector:{s}": 0.0 for s in SECTORS} | dict.fromkeys(STYLES, 0.1)
     rows = [
-        (name, rng.normal(0, 0.004 if limit < 0.1 else 0.05), rng.uniform(0, 0.004), -limit, limit)
+        (name, limit * np.sin(t / 50) * 0.9 + drift * rng.normal(0, 0.002), rng.uniform(0, 0.004), -limit, limit)
         for name, limit in limits.items()
     ]
     rows += [
@@ -134,6 +135,7 @@ def _decision(
     writer.append("duals", pd.DataFrame({"date": date, "limit": list(prices), "price": list(prices.values())}))
     score = rng.standard_normal(len(assets))
     signals = pd.DataFrame({"date": date, "asset": assets, "meta_model": score, "alpha": 0.03 * score})
+    signals["benchmark_weight"] = 1.0 / len(assets)
     writer.append("signals", signals)
     meta = pd.DataFrame({"date": date, "model": models, "stake": 100.0, "coverage": len(assets), "filled": 0})
     meta["used"] = np.arange(len(models)) > 0

@@ -14,7 +14,6 @@ from backtest.series import (
     growth,
     limit_use,
     monthly_returns,
-    position_extremes,
     rolling_volatility,
     worst_drawdown,
 )
@@ -237,19 +236,6 @@ def test_limit_use_counts_what_is_beyond():
     assert use.loc["market", ["beyond", "largest_excess"]].tolist() == [0, 0.0]
     with pytest.raises(DataError, match="twice"):
         limit_use(pd.concat([rows, rows]))
-
-
-def test_position_extremes():
-    weights = pd.DataFrame(
-        {
-            "date": pd.to_datetime(["2024-01-02"] * 3),
-            "asset": ["A", "B", "C"],
-            "target": [0.01, -0.02, np.nan],
-            "weight": [0.015, -0.019, 0.0],
-        }
-    )
-    row = position_extremes(weights).iloc[0]
-    assert row.tolist() == [0.019, 0.02, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,212 @@
+"""Figures of a run as plotly specifications: series in, drawing out; nothing here computes a return or a risk."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+
+__all__ = [
+    "as_json",
+    "charges_figure",
+    "contribution_figure",
+    "drawdown_figure",
+    "equity_figure",
+    "heat_figure",
+    "limit_figure",
+    "turnover_figure",
+    "volatility_figure",
+]
+
+GAIN_SOFT, LOSS_SOFT = "#a9c4da", "#e0b3ae"
+INK, QUIET, GRID = "#1c2733", "#5c6b7a", "#e6eaee"
+NET, BEFORE, LIMIT, LOSS = "#17456e", "#7ea6c9", "#b4661f", "#a23b3b"
+BAND = "rgba(23, 69, 110, 0.07)"
+CHARGES = {"cost": "#17456e", "financing": "#7ea6c9", "management_fee": "#b4661f", "incentive_fee": "#d9a441"}
+DIVERGING = [[0.0, "#a23b3b"], [0.25, "#dba9a4"], [0.5, "#ffffff"], [0.75, "#9dbcd6"], [1.0, "#17456e"]]
+FONT = "Inter, 'Helvetica Neue', 'Segoe UI', Arial, 'Liberation Sans', sans-serif"
+
+
+def as_json(figure: go.Figure) -> str:
+    """Return the specification as JSON that is safe inside a script element."""
+    text: str = figure.to_json()
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
+
+
+def equity_figure(net: pd.Series, before_fees: pd.Series) -> go.Figure:
+    """Return the value of 1 over time, net and before fees."""
+    figure = _figure(340, tickformat=".2f", legend=True)
+    figure.add_scatter(
+        x=_days(before_fees), y=_thin(before_fees), name="Before fees", line={"color": BEFORE, "width": 1.5}
+    )
+    figure.add_scatter(x=_days(net), y=_thin(net), name="Net of fees", line={"color": NET, "width": 2.2})
+    figure.add_hline(y=1.0, line={"color": QUIET, "width": 1, "dash": "dot"})
+    return figure
+
+
+def drawdown_figure(fall: pd.Series) -> go.Figure:
+    """Return the fall from the highest value so far."""
+    figure = _figure(200, tickformat=".0%")
+    figure.add_scatter(
+        x=_days(fall), y=_thin(fall), name="Drawdown", fill="tozeroy", fillcolor="rgba(162, 59, 59, 0.15)",
+        line={"color": LOSS, "width": 1.2}, hovertemplate="%{y:.2%}",
+    )  # fmt: skip
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Series, limit: float | None) -> go.Figure:
+    """Return realised volatility against the forecast of the book held, of each target, and the limit.
+
+    Parameters
+    ----------
+    realised, forecast, decided : Series by date
+        Rolling realised; forecast for the book of each day; forecast for the target of each decision.
+    limit : float or None
+    """
+    figure = _figure(320, tickformat=".0%", legend=True)
+    if limit is not None:
+        ends = _days(realised)
+        if ends:
+            figure.add_scatter(
+                x=[ends[0], ends[-1]], y=[limit, limit], name="Limit on the forecast", mode="lines", hovertemplate="%{y:.1%}",
+                fill="tozeroy", fillcolor=BAND, line={"color": LIMIT, "width": 1.4, "dash": "dash"},
+            )  # fmt: skip
+    for series, name, line in (
+        (forecast, "Forecast, book held", {"color": BEFORE, "width": 1.5}),
+        (realised, "Realised, last 63 sessions", {"color": NET, "width": 2.2}),
+    ):
+        figure.add_scatter(
+            x=_days(series), y=_thin(series), name=name, mode="lines", line=line, hovertemplate="%{y:.1%}"
+        )
+    figure.add_scatter(
+        x=_days(decided), y=_thin(decided), name="Forecast, target", mode="markers", hovertemplate="%{y:.1%}",
+        marker={"color": QUIET, "size": 3.5},
+    )  # fmt: skip
+    figure.update_yaxes(rangemode="tozero")
+    if len(realised) > 1:
+        # Markers make plotly pad the axis; lines alone do not.
+        figure.update_xaxes(range=[_days(realised)[0], _days(realised)[-1]])
+    return figure
+
+
+def limit_figure(values: pd.Series, lower: pd.Series, upper: pd.Series, *, tickformat: str) -> go.Figure:
+    """Return one exposure over time inside the band of its limits; a limit that is NaN is not drawn."""
+    figure = _figure(150, tickformat=tickformat, margin={"l": 48, "r": 8, "t": 6, "b": 22})
+    edge = {"color": LIMIT, "width": 1, "dash": "dash"}
+    filled = lower.notna().any() and upper.notna().any()
+    for series, name in ((lower, "Lower limit"), (upper, "Upper limit")):
+        if series.notna().any():
+            band = {"fill": "tonexty", "fillcolor": BAND} if filled and name == "Upper limit" else {}
+            figure.add_scatter(x=_days(series), y=_thin(series), name=name, mode="lines", line=edge, **band)
+    figure.add_scatter(x=_days(values), y=_thin(values), name="Book", mode="lines", line={"color": NET, "width": 1.3})
+    figure.update_yaxes(nticks=5)
+    figure.update_xaxes(nticks=5)
+    return figure
+
+
+def heat_figure(table: pd.DataFrame) -> go.Figure:
+    """Return a heat map of exposures, names down and dates across; the colours are symmetric around 0."""
+    names = [_plain(name) for name in table.columns]
+    height = 60 + 24 * max(len(names), 2)
+    figure = _figure(height, margin={"l": 10, "r": 10, "t": 8, "b": 28})
+    scale = float(np.nanmax(np.abs(table.to_numpy()))) if table.notna().to_numpy().any() else 0.0
+    figure.add_heatmap(
+        x=_days(table.iloc[:, 0]), y=names, z=table.to_numpy(dtype=np.float32).T, colorscale=DIVERGING, zmid=0.0,
+        zmin=-scale or -1e-4, zmax=scale or 1e-4, hovertemplate="%{y}<br>%{x|%Y-%m-%d}<br>%{z:.2%}<extra></extra>",
+        colorbar={"tickformat": ".1%", "thickness": 10, "outlinewidth": 0, "nticks": 5, "tickfont": {"size": 11}},
+    )  # fmt: skip
+    figure.update_layout(hovermode="closest")
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False, ticks="", type="category")
+    figure.update_xaxes(showgrid=False)
+    return figure
+
+
+def charges_figure(charges: pd.DataFrame) -> go.Figure:
+    """Return the running sums of cost, financing and fees."""
+    figure = _figure(280, tickformat=".1%", legend=True)
+    for column, colour in CHARGES.items():
+        series = charges[column]
+        figure.add_scatter(
+            x=_days(series), y=_thin(series), name=column.replace("_", " ").capitalize(), mode="lines",
+            line={"color": colour, "width": 1.8}, hovertemplate="%{y:.2%}",
+        )  # fmt: skip
+    return figure
+
+
+def turnover_figure(turnover: pd.Series) -> go.Figure:
+    """Return turnover by month."""
+    figure = _figure(220, tickformat=".1f")
+    figure.add_bar(
+        x=_days(turnover),
+        y=_thin(turnover),
+        name="Turnover",
+        marker={"color": BEFORE},
+        xperiod="M1",
+        xhoverformat="%b %Y",
+    )
+    return figure
+
+
+def contribution_figure(summary: pd.DataFrame) -> go.Figure:
+    """Return mean true contribution by model, with bars of two standard errors where they are known."""
+    names = [_plain(name) for name in summary.index]
+    value, error = summary["true_contribution"], summary["standard_error"]
+    figure = _figure(70 + 20 * max(len(names), 3), margin={"l": 10, "r": 16, "t": 8, "b": 34})
+    figure.add_bar(
+        x=_thin(value), y=names, orientation="h", name="Mean TC",
+        marker={"color": [GAIN_SOFT if v > 0 else LOSS_SOFT for v in value]},
+        error_x={"type": "data", "array": _thin(2 * error), "color": INK, "thickness": 1.3, "width": 3},
+        hovertemplate="%{x:.5f}",
+    )  # fmt: skip
+    figure.update_layout(hovermode="closest", bargap=0.35)
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False, type="category", dtick=1)
+    figure.update_xaxes(type="linear", zeroline=True, zerolinecolor=QUIET, showgrid=True, hoverformat=".5f")
+    return figure
+
+
+def _figure(
+    height: int, *, tickformat: str = "", legend: bool = False, margin: dict[str, int] | None = None
+) -> go.Figure:
+    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "tickfont": {"size": 11, "color": QUIET}}
+    layout: dict[str, Any] = {
+        "height": height,
+        "margin": margin or {"l": 56, "r": 12, "t": 34 if legend else 8, "b": 30},
+        "font": {"family": FONT, "size": 12, "color": INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "x unified",
+        "showlegend": legend,
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+        "xaxis": {
+            **axis,
+            "showgrid": False,
+            "ticks": "outside",
+            "ticklen": 4,
+            "tickcolor": GRID,
+            "hoverformat": "%Y-%m-%d",
+        },
+        "yaxis": {**axis, "tickformat": tickformat, "automargin": True},
+        "separators": ".,",
+        "template": None,
+    }
+    return go.Figure(layout=layout)
+
+
+def _days(series: pd.Series) -> list[str]:
+    return [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(series.index)]
+
+
+def _thin(series: pd.Series) -> npt.NDArray[np.float32]:
+    """Return values as float32: seven digits are more than a screen shows and halve the page."""
+    return series.to_numpy(dtype=np.float32)
+
+
+def _plain(name: Hashable) -> str:
+    """Return a name that plotly draws letter by letter: it reads a subset of HTML in its labels."""
+    return html.escape(str(name), quote=False)

@@ -1,0 +1,79 @@
+"""quantstats' tear sheet of the net returns: the page that many allocators know, beside our own report."""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from backtest.statistics import SHORTEST_SAMPLE, trading_year
+from backtest.store import Run
+from reports.page import write_whole
+from risk import DataError
+
+__all__ = ["write_tearsheet"]
+
+FAVICON = re.compile(r'\s*<link rel="shortcut icon"[^>]*>')
+"""The only thing quantstats' page loads from the network."""
+
+
+def write_tearsheet(run: Run | str | Path, out: str | Path) -> Path:
+    """Write quantstats' HTML tear sheet of a run's net returns and return its path.
+
+    Its definitions are quantstats' own: among others its annual figures by calendar year sum daily returns.
+
+    Parameters
+    ----------
+    run : Run or path of a run folder
+    out : path-like
+
+    Raises
+    ------
+    DataError
+        If the run is shorter than 20 sessions, its returns do not vary or lose everything, or `out` cannot be written.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    returns = run.nav["net_return"].rename("Net return")
+    if len(returns) < SHORTEST_SAMPLE or np.ptp(returns.to_numpy()) == 0.0 or returns.min() <= -1.0:
+        raise DataError(
+            f"{run.folder}: a tear sheet needs {SHORTEST_SAMPLE} sessions of returns that vary and stay above -100 %; "
+            f"this run has {len(returns)}, its lowest return is {returns.min():.4g}. Use `metafolio report`, which says what is not known."
+        )
+    name = str(run.record.get("name", run.folder.name))
+    return write_whole(Path(out), FAVICON.sub("", _tearsheet(returns, f"{name}, net of fees", trading_year(run))))
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """Keep matplotlib from saying for every label that a machine has no Arial; it takes another font."""
+    fonts = logging.getLogger("matplotlib.font_manager")
+    level = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        fonts.setLevel(level)
+
+
+def _tearsheet(returns: pd.Series, title: str, periods_per_year: int) -> str:
+    from quantstats import reports
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_fonts():
+        # quantstats 0.0.86 and seaborn call what pandas 3.1 and matplotlib 3.11 mean to remove; none touches a number.
+        warnings.filterwarnings("ignore", message="The inplace keyword in DataFrame.rename")
+        warnings.filterwarnings("ignore", message="vert: bool was deprecated")
+        warnings.filterwarnings("ignore", message="The set_bad function will be deprecated")
+        warnings.filterwarnings(
+            "ignore", message=r"set_ticklabels\(\) should only be used with a fixed number of ticks"
+        )
+        page = Path(folder) / "tearsheet.html"
+        reports.html(returns, output=str(page), title=html.escape(title), periods_per_year=periods_per_year)
+        return page.read_text(encoding="utf-8")
