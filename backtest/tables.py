@@ -42,6 +42,11 @@ def parse_date(name: str, value: str | pd.Timestamp) -> pd.Timestamp:
     ------
     DataError
         If it is no date, has a time zone or a time of day.
+
+    Examples
+    --------
+    >>> parse_date("start", "2024-01-31")
+    Timestamp('2024-01-31 00:00:00')
     """
     try:
         date = pd.Timestamp(value)

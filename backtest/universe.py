@@ -63,7 +63,13 @@ class UniverseRule(BaseModel):
 
     @classmethod
     def for_columns(cls, columns: tuple[str, ...]) -> UniverseRule:
-        """Return the default rule for a market file with these optional columns: no demand on what it does not have."""
+        """Return the default rule for a market file with these optional columns: no demand on what it does not have.
+
+        Examples
+        --------
+        >>> UniverseRule.for_columns(("market_cap", "dollar_volume")).minimum_price
+        0.0
+        """
         return cls(
             minimum_price=1.0 if "close" in columns else 0.0,
             minimum_dollar_volume=1e6 if "dollar_volume" in columns else 0.0,
