@@ -138,7 +138,7 @@ class Journal:
         problem = decision.problem
         model, limits = problem.model, problem.limits
         parts = decompose(model, weights)
-        risk = dict(zip(model.factors, parts.factor_contributions, strict=True))
+        risk = dict(zip(model.factors, parts.factor_contribution, strict=True))
         level = dict(zip(limits.names, limits.exposures.T @ weights, strict=True))
         level |= dict(zip(model.factors, parts.exposures, strict=True))
         level |= {

@@ -44,7 +44,7 @@ def market_of(
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
     progress("reading market", 1.0)
     history = factor_history(
-        panel, members.members, members.size, product.risk_model, progress=lambda done: progress("risk model", done)
+        panel, members.members, members.size, product.risk_model, progress=lambda done, total: progress("risk model", done / total)
     )
     return Market(panel, members, suspended, traded, history, product.risk_model), gone
 
@@ -189,7 +189,7 @@ class _Simulation:
         days = np.flatnonzero(self.decides & (dates >= first))
         if explicit and len(days):
             return int(days[0])
-        history = self.market.history.dates
+        regressions = np.isfinite(self.market.history.r_squared).cumsum()
         known = self.data.prediction_dates()
         if not len(known):
             raise DataError(
@@ -199,7 +199,7 @@ class _Simulation:
         oldest = pd.Timedelta(days=self.product.maximum_prediction_age_days)
         for t in days:
             published = known[known <= dates[t]]
-            enough = (history <= dates[t]).sum() >= self.product.risk_model.minimum_history
+            enough = regressions[t] >= self.product.risk_model.minimum_history
             if enough and len(published) and dates[t] - published[-1] <= oldest:
                 return int(t)
         raise DataError(

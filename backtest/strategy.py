@@ -166,7 +166,7 @@ def prepare(
     scale = grinold_alpha(np.ones(len(names)), model.specific_variance, mandate.alpha, panel.periods_per_year)
 
     benchmark = np.zeros(len(names))
-    benchmark[members] = market.universe.size[t][inside]
+    benchmark[members] = market.history.descriptors.size[t][inside]
     benchmark /= benchmark.sum()
     country = tuple(panel.countries[c] if c >= 0 else "" for c in panel.country[t][assets])
     sector = tuple(panel.sectors[c] if c >= 0 else "" for c in panel.sector[t][assets])

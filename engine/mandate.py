@@ -46,7 +46,7 @@ class CostRule(Spec):
     impact_coefficient: NonNegative = 0.7
     """Y of the square-root law: average cost of a trade = Y sigma_day sqrt(value / daily dollar volume)."""
     borrow_fee_annual: NonNegative = 0.005
-    expected_holding_days: Positive = 20
+    expected_holding_days: Positive = 60
 
 
 class Mandate(Spec):
