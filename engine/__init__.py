@@ -2,6 +2,7 @@
 
 from engine.costs import TradeCosts
 from engine.mandate import Mandate, load_mandate
+from engine.optimizer import optimize
 from engine.problem import Limits, Problem
 from engine.solution import Certificate, InfeasibleMandate, Solution, SolverFailure, Status
 
@@ -21,4 +22,5 @@ __all__ = [
     "Status",
     "TradeCosts",
     "load_mandate",
+    "optimize",
 ]

@@ -104,6 +104,7 @@ class Solution:
         Names of limits that hold with equality or at a bound and have a price; `position` where any name is at its cap.
     free_directions : int
         Free names minus the rank of the rows that bind on them: the directions in which the book can still answer.
+        0 where user-written terms leave it unknown.
     volatility, gross : float
         Forecast volatility per year, and sum of abs(w).
     method : str
