@@ -285,7 +285,8 @@ def _cure(problem: Problem, name: str, g: int, cure: _Least) -> str:
     else:
         used = math.inf
     side, signed = (upper, amount) if used > upper else (lower, -amount)
-    return f"{name} to {side + signed:.6g} ({signed:+.4g})"
+    bound = round(side + signed, 12) + 0.0  # no "-0", no 3e-18
+    return f"{name} to {bound:.6g} ({signed:+.4g})"
 
 
 def _rounded_up(amount: float) -> float:
