@@ -136,6 +136,7 @@ def statistics(
     last_net, last_net_note = _last_twelve_months(net, years)
     yearly = _yearly_means(nav, years)
     none = "" if len(nav) else "the run has no sessions"
+    short = _short(len(nav)) if len(nav) < SHORTEST_SAMPLE else ""
     P, R = Unit.PER_YEAR, Unit.RATIO
     rows = [
         ("annual_return_net", "Annual return, net", *_annual(net, years), P, f"Geometric: (product of 1 + net return)^({years} / sessions) - 1; after costs, financing and fees."),
@@ -156,10 +157,10 @@ def statistics(
         ("volatility_ratio", "Realised / forecast volatility", realised / forecast if forecast > 0 else np.nan, why or no_forecast, R, "Volatility before fees over the mean forecast; above 1 the model understated risk."),
         ("average_gross", "Gross exposure, mean", float(nav["gross"].mean()) if len(nav) else np.nan, none, Unit.MULTIPLE, "Mean over sessions of the sum of absolute weights at the close."),
         ("average_absolute_net", "Absolute net exposure, mean", float(nav["net"].abs().mean()) if len(nav) else np.nan, none, Unit.FRACTION, "Mean over sessions of the absolute sum of weights at the close."),
-        ("turnover", "Turnover", yearly["turnover"], none, Unit.MULTIPLE_PER_YEAR, f"Half of the sum of absolute trade weights, mean per session times {years}."),
-        ("cost", "Trading cost", yearly["cost"], none, P, f"Spread, commission and impact: mean per session times {years}. A charge is positive."),
-        ("financing", "Financing", yearly["financing"], none, P, f"Borrow fees and interest, mean per session times {years}. A charge is positive, a credit negative."),
-        ("fees", "Fees", yearly["fees"], none, P, f"Management and incentive fee, mean per session times {years}."),
+        ("turnover", "Turnover", yearly["turnover"], short, Unit.MULTIPLE_PER_YEAR, f"Half of the sum of absolute trade weights, mean per session times {years}."),
+        ("cost", "Trading cost", yearly["cost"], short, P, f"Spread, commission and impact: mean per session times {years}. A charge is positive."),
+        ("financing", "Financing", yearly["financing"], short, P, f"Borrow fees and interest, mean per session times {years}. A charge is positive, a credit negative."),
+        ("fees", "Fees", yearly["fees"], short, P, f"Management and incentive fee, mean per session times {years}."),
         ("sessions", "Sessions", float(len(nav)), "", Unit.COUNT, "Trading days of the account."),
     ]  # fmt: skip
     return Statistics(
@@ -293,7 +294,7 @@ def _worst(net: pd.Series) -> tuple[float, str]:
 
 
 def _yearly_means(nav: pd.DataFrame, years: int) -> dict[str, float]:
-    if not len(nav):
+    if len(nav) < SHORTEST_SAMPLE:
         return dict.fromkeys(("turnover", "cost", "financing", "fees"), np.nan)
     means = {name: float(nav[name].mean()) * years for name in ("turnover", "cost", "financing")}
     return {**means, "fees": float((nav["management_fee"] + nav["incentive_fee"]).mean()) * years}

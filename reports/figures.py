@@ -27,6 +27,8 @@ GAIN_SOFT, LOSS_SOFT = "#a9c4da", "#e0b3ae"
 INK, QUIET, GRID = "#1c2733", "#5c6b7a", "#e6eaee"
 NET, BEFORE, LIMIT, LOSS = "#17456e", "#7ea6c9", "#b4661f", "#a23b3b"
 BAND = "rgba(23, 69, 110, 0.07)"
+PERCENT = ".3~%"
+"""As many decimals as the ticks need, up to three."""
 CHARGES = {"cost": "#17456e", "financing": "#7ea6c9", "management_fee": "#b4661f", "incentive_fee": "#d9a441"}
 DIVERGING = [[0.0, "#a23b3b"], [0.25, "#dba9a4"], [0.5, "#ffffff"], [0.75, "#9dbcd6"], [1.0, "#17456e"]]
 FONT = "Inter, 'Helvetica Neue', 'Segoe UI', Arial, 'Liberation Sans', sans-serif"
@@ -40,24 +42,24 @@ def as_json(figure: go.Figure) -> str:
 
 def equity_figure(net: pd.Series, before_fees: pd.Series) -> go.Figure:
     """Return the value of 1 over time, net and before fees."""
-    figure = _figure(340, tickformat=".2f", legend=True)
+    figure = _figure(340, legend=True)
     figure.add_scatter(
         x=_days(before_fees), y=_thin(before_fees), name="Before fees", line={"color": BEFORE, "width": 1.5}
     )
     figure.add_scatter(x=_days(net), y=_thin(net), name="Net of fees", line={"color": NET, "width": 2.2})
     figure.add_hline(y=1.0, line={"color": QUIET, "width": 1, "dash": "dot"})
-    return figure
+    return _marked_where_short(figure, len(net))
 
 
 def drawdown_figure(fall: pd.Series) -> go.Figure:
     """Return the fall from the highest value so far."""
-    figure = _figure(200, tickformat=".0%")
+    figure = _figure(200, tickformat=PERCENT)
     figure.add_scatter(
         x=_days(fall), y=_thin(fall), name="Drawdown", fill="tozeroy", fillcolor="rgba(162, 59, 59, 0.15)",
         line={"color": LOSS, "width": 1.2}, hovertemplate="%{y:.2%}",
     )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
-    return figure
+    return _marked_where_short(figure, len(fall))
 
 
 def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Series, limit: float | None) -> go.Figure:
@@ -69,7 +71,7 @@ def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Seri
         Rolling realised; forecast for the book of each day; forecast for the target of each decision.
     limit : float or None
     """
-    figure = _figure(320, tickformat=".0%", legend=True)
+    figure = _figure(320, tickformat=PERCENT, legend=True)
     if limit is not None:
         ends = _days(realised)
         if ends:
@@ -92,7 +94,7 @@ def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Seri
     if len(realised) > 1:
         # Markers make plotly pad the axis; lines alone do not.
         figure.update_xaxes(range=[_days(realised)[0], _days(realised)[-1]])
-    return figure
+    return _marked_where_short(figure, len(realised))
 
 
 def limit_figure(values: pd.Series, lower: pd.Series, upper: pd.Series, *, tickformat: str) -> go.Figure:
@@ -107,7 +109,7 @@ def limit_figure(values: pd.Series, lower: pd.Series, upper: pd.Series, *, tickf
     figure.add_scatter(x=_days(values), y=_thin(values), name="Book", mode="lines", line={"color": NET, "width": 1.3})
     figure.update_yaxes(nticks=5)
     figure.update_xaxes(nticks=5)
-    return figure
+    return _marked_where_short(figure, len(values))
 
 
 def heat_figure(table: pd.DataFrame) -> go.Figure:
@@ -129,19 +131,19 @@ def heat_figure(table: pd.DataFrame) -> go.Figure:
 
 def charges_figure(charges: pd.DataFrame) -> go.Figure:
     """Return the running sums of cost, financing and fees."""
-    figure = _figure(280, tickformat=".1%", legend=True)
+    figure = _figure(280, tickformat=PERCENT, legend=True)
     for column, colour in CHARGES.items():
         series = charges[column]
         figure.add_scatter(
             x=_days(series), y=_thin(series), name=column.replace("_", " ").capitalize(), mode="lines",
             line={"color": colour, "width": 1.8}, hovertemplate="%{y:.2%}",
         )  # fmt: skip
-    return figure
+    return _marked_where_short(figure, len(charges))
 
 
 def turnover_figure(turnover: pd.Series) -> go.Figure:
     """Return turnover by month."""
-    figure = _figure(220, tickformat=".1f")
+    figure = _figure(220)
     figure.add_bar(
         x=_days(turnover),
         y=_thin(turnover),
@@ -193,9 +195,18 @@ def _figure(
         },
         "yaxis": {**axis, "tickformat": tickformat, "automargin": True},
         "separators": ".,",
+        "hoverlabel": {"font": {"size": 12}},
         "template": None,
     }
     return go.Figure(layout=layout)
+
+
+def _marked_where_short(figure: go.Figure, days: int) -> go.Figure:
+    """Show points and whole days where a line has fewer than eight: plotly would label such an axis in milliseconds."""
+    if days < 8:
+        figure.update_traces(mode="lines+markers", selector={"type": "scatter"})
+        figure.update_xaxes(dtick=86_400_000, tickformat="%Y-%m-%d")
+    return figure
 
 
 def _days(series: pd.Series) -> list[str]:

@@ -173,7 +173,7 @@ def _panels(exposures: pd.DataFrame) -> list[Figure]:
     panels = []
     for j, name in enumerate(names):
         rows = limited[limited["factor"] == name].set_index("date")
-        tickformat = ".2~%" if tables.exposure_text(name, 0.0).endswith("%") else ""
+        tickformat = figures.PERCENT if tables.exposure_text(name, 0.0).endswith("%") else ""
         figure = figures.limit_figure(rows["exposure"], rows["limit_lower"], rows["limit_upper"], tickformat=tickformat)
         title = "largest position" if name == "position" else name
         panels.append(_figure(f"panel-{j}", figure, title, _standing(name, rows)))
