@@ -66,19 +66,24 @@ def emit(record: dict[str, Any], lines: Callable[[Console], None], *, as_json: b
 
 
 def show_run(run: Run, console: Console) -> None:
-    """Print a run's headline statistics with their definitions."""
-    from reports import headline_rows
+    """Print a run's statistics with their definitions."""
+    from backtest.statistics import run_statistics
+    from reports.cells import with_unit
 
     record = run.record
-    console.print(
-        f"\n[bold]{record['name']}[/bold] {record['start']} to {record['end']}: {record['status']} {record['reason']}"
-    )
+    console.print(f"\n[bold]{record['name']}[/bold], {record['start']} to {record['end']}: {record['status']}")
     table = Table("statistic", "value", "definition", box=None, pad_edge=False, header_style="bold")
     table.columns[1].justify = "right"
-    for name, value, definition in headline_rows(run):
-        table.add_row(name, value, definition)
-    console.print(table)
-    console.print(f"run folder: {run.folder}")
+    for statistic in run_statistics(run):
+        table.add_row(statistic.label, with_unit(statistic.value, statistic.unit), statistic.definition)
+    console.print(table, highlight=False)
+    console.print(f"run folder: {run.folder}", highlight=False)
+
+
+def show_lines(lines: list[str], console: Console) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
 
 
 def finish_run(run: Run, *, as_json: bool, quiet: bool) -> None:
@@ -139,19 +144,12 @@ def demo(
 @app.command()
 def check(data: Data, quiet: Quiet = False, as_json: AsJson = False) -> None:
     """Say whether a data set is usable; what is missing, odd or dropped, and what a backtest would do about it."""
+    from backtest.dataset import Dataset
     from backtest.quality import check as quality
 
-    from backtest.dataset import Dataset
-
-    with progress_bars(show=False):
-        report = quality(Dataset(data))
-    emit(
-        report.to_dict(),
-        lambda console: [console.print(line, highlight=False) for line in report.lines()] and None,
-        as_json=as_json,
-        quiet=quiet,
-    )
-    if report.failed:
+    found = quality(Dataset(data))
+    emit(found.to_dict(), lambda console: show_lines(found.lines(), console), as_json=as_json, quiet=quiet)
+    if not found.usable:
         raise typer.Exit(1)
 
 
@@ -173,12 +171,27 @@ def benchmark_models(
         summary = write_benchmark_models(
             Dataset(data), data if out is None else out, progress=lambda done: report("benchmark models", done)
         )
-    emit(
-        summary.to_dict(),
-        lambda console: [console.print(line, highlight=False) for line in summary.lines()] and None,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    record = {
+        "data": str(summary.folder),
+        "dates": len(summary.dates),
+        "skipped_dates": [f"{date:%Y-%m-%d}" for date in summary.skipped_dates],
+        "models": summary.models.to_dict(orient="index"),
+        "filled_features": summary.filled_features,
+    }
+
+    def lines(console: Console) -> None:
+        table = Table("model", "dates", "predictions", "not known", box=None, pad_edge=False, header_style="bold")
+        for name, row in summary.models.iterrows():
+            table.add_row(str(name), *(f"{row[column]:,}" for column in ("dates", "predictions", "absent")))
+        console.print(table)
+        console.print(
+            f"{len(summary.dates)} dates, each model with a stake of 1, in {summary.folder}; {len(summary.skipped_dates)} "
+            f"dates skipped for a universe that was too small; {summary.filled_features:,} features that were not known "
+            "were taken as their median by the learned models.",
+            highlight=False,
+        )
+
+    emit(record, lines, as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -264,20 +277,24 @@ def attribute(
 ) -> None:
     """Score every model by true contribution: the derivative of the book's return by its stake, through the optimizer."""
     from backtest import Run, attribute_run
-    from reports import contribution_rows
+    from backtest.contributions import run_contributions
 
     with progress_bars(show=not quiet and not as_json) as report:
         scored = attribute_run(Run(run), masks=masks, seed=seed, rounds=rounds, progress=report)
-    rows = contribution_rows(scored)
+    summary = run_contributions(scored)
 
     def lines(console: Console) -> None:
-        table = Table(*rows.columns, box=None, pad_edge=False, header_style="bold")
-        for row in rows.itertuples(index=False):
-            table.add_row(*(f"{cell:.5f}" if isinstance(cell, float) else str(cell) for cell in row))
+        table = Table(
+            "model", "stake", "mean TC", "standard error", "rounds", box=None, pad_edge=False, header_style="bold"
+        )
+        for name, row in summary.iterrows():
+            numbers = (f"{row['true_contribution']:.5f}", f"{row['standard_error']:.5f}", f"{row['rounds']:.0f}")
+            table.add_row(str(name), f"{row['stake']:,.1f}", *numbers)
         console.print(table)
-        console.print(f"tables: {scored.folder / 'contribution.parquet'}, {scored.folder / 'gradient.parquet'}")
+        show_lines([f"tables: {scored.folder}/contribution.parquet and gradient.parquet"], console)
 
-    emit({"run": str(run), "models": rows.to_dict(orient="records")}, lines, as_json=as_json, quiet=quiet)
+    models = summary.reset_index().astype(object).where(summary.reset_index().notna(), None)
+    emit({"run": str(run), "models": models.to_dict(orient="records")}, lines, as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -301,7 +318,7 @@ def report(
         pages.append(write_tearsheet(finished, tearsheet))
     emit(
         {"reports": [str(page) for page in pages]},
-        lambda console: [console.print(f"report: {page.resolve()}") for page in pages] and None,
+        lambda console: show_lines([f"report: {page.resolve()}" for page in pages], console),
         as_json=as_json,
         quiet=quiet,
     )

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 
+from backtest.store import Run
 from risk import DataError
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["contribution_summary", "scoring_block"]
+__all__ = ["contribution_summary", "run_contributions", "scoring_block"]
 
 
 def scoring_block(rounds: pd.DatetimeIndex, sessions: pd.DatetimeIndex, scoring_days: int) -> int:
@@ -91,3 +92,11 @@ def _bootstrap_error(values: FloatArray, known: BoolArray, block: int, draws: in
     return np.array(
         [np.std(column[np.isfinite(column)], ddof=1) if np.isfinite(column).sum() > 1 else np.nan for column in means.T]
     )
+
+
+def run_contributions(run: Run) -> pd.DataFrame:
+    """Return `contribution_summary` of an attributed run, with blocks as long as its scoring windows ask for."""
+    scored, terms = run.table("contribution"), run.record["product"]
+    days = int(terms["score_horizon_days"]) + int(terms["score_lag_days"])
+    block = scoring_block(pd.DatetimeIndex(scored["date"]), pd.DatetimeIndex(run.nav.index), days)
+    return contribution_summary(scored, block=block)

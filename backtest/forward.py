@@ -34,7 +34,7 @@ def forward_returns(panel: Panel, gone: BoolArray, t: int, *, lag: int, horizon:
     first, last = t + lag + 1, t + lag + horizon
     if last >= len(panel.dates):
         return None
-    growth = np.prod(1.0 + np.nan_to_num(panel.returns[first : last + 1]), axis=0)
+    growth: FloatArray = np.prod(1.0 + np.nan_to_num(panel.returns[first : last + 1]), axis=0)
     leaves = gone[last] & ~gone[first - 1]
     growth[leaves] *= 1.0 + np.nan_to_num(panel.delisting_return[leaves])
     return growth - 1.0

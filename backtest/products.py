@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
@@ -79,12 +80,11 @@ def decision_days(dates: pd.DatetimeIndex, rebalance: Rebalance) -> BoolArray:
     The first session, not the last: that a week has ended is known only when the next one has begun. Day 0 has no
     session before it, so it is never known to be a first one.
     """
-    if rebalance == "daily":
-        key = np.arange(len(dates))
-    elif rebalance == "weekly":
+    key: npt.NDArray[np.integer[Any]] = np.arange(len(dates))
+    if rebalance == "weekly":
         calendar = dates.isocalendar()
         key = (calendar["year"].astype(int) * 100 + calendar["week"].astype(int)).to_numpy()
-    else:
+    elif rebalance == "monthly":
         key = np.asarray(dates.year * 12 + dates.month)
     first: BoolArray = np.zeros(len(dates), dtype=np.bool_)
     first[1:] = key[1:] != key[:-1]

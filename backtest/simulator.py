@@ -197,11 +197,11 @@ class _Simulation:
                 "`metafolio benchmark-models`."
             )
         oldest = pd.Timedelta(days=self.product.maximum_prediction_age_days)
-        for t in days:
+        for t in map(int, days):
             published = known[known <= dates[t]]
             enough = regressions[t] >= self.product.risk_model.minimum_history
             if enough and len(published) and dates[t] - published[-1] <= oldest:
-                return int(t)
+                return t
         raise DataError(
             f"{self.data.folder}: no decision day between {first:%Y-%m-%d} and {dates[-1]:%Y-%m-%d} has both "
             f"{self.product.risk_model.minimum_history} days of factor returns and predictions at most "
