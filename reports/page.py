@@ -126,6 +126,7 @@ def _content(run: Run, labels: pd.DataFrame | None) -> dict[str, Any]:
         "heats": _heats(exposures),
         "months": tables.month_table(nav["net_return"]),
         "years": tables.year_table(years),
+        "worst_violation": "" if solves.empty else cells.scientific(float(solves["primal_residual"].max())),
         "limits": tables.limit_table(series.limit_use(exposures)),
         "positions": _positions(run, labels),
         "solves": records.solve_table(solves),
@@ -283,12 +284,10 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(label, str(value)) for label, value in facts if value not in (None, "")]
 
 
-def _assumed(record: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{part} {name}".replace("_", " ")
-        for part in ("product", "mandate")
-        for name in record.get(part, {}).get("assumed", ())
-    ]
+def _assumed(record: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the terms of product and mandate that were never published."""
+    named = [(part, record.get(part, {}).get("assumed", ())) for part in ("product", "mandate")]
+    return [(part, [str(name).replace("_", " ").replace(".", " ") for name in names]) for part, names in named if names]
 
 
 def _features(record: Mapping[str, Any]) -> list[str]:

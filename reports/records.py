@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,7 +99,7 @@ def contribution_table(summary: pd.DataFrame, meta_model: pd.DataFrame) -> Table
             number(row["standard_error"], 5),
             percent(row["share_positive"], 0),
             integer(row["rounds"]),
-            number(row["stake"], 1),
+            percent(row["stake"], 2),
             integer(coverage.get(model, np.nan)),
             percent(share.get(model, np.nan), 0),
         ]
@@ -110,7 +111,7 @@ def contribution_table(summary: pd.DataFrame, meta_model: pd.DataFrame) -> Table
         "Standard error",
         "Rounds above 0",
         "Rounds",
-        "Mean stake",
+        "Mean share of stake",
         "Assets covered",
         "Decisions used in",
     ]
@@ -122,10 +123,12 @@ def left_out_table(meta_model: pd.DataFrame) -> Table:
     out = meta_model[~meta_model["used"].astype(bool)]
     total = max(len(meta_model), 1)
     rows = []
-    for reason, group in sorted(out.groupby("reason"), key=lambda pair: -len(pair[1])):
+    # "covers 3 of 209 assets" and "covers 4 of 210 assets" are one reason.
+    kinds = out["reason"].map(lambda reason: re.sub(r"\d+", "\N{HORIZONTAL ELLIPSIS}", str(reason)))
+    for reason, group in sorted(out.groupby(kinds), key=lambda pair: -len(pair[1])):
         names = sorted(group["model"].unique())
         listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        rows.append([str(reason), listed, integer(len(group)), percent(len(group) / total), integer(len(names))])
+        rows.append([str(reason), listed, integer(len(group)), percent(len(group) / total, 2), integer(len(names))])
     columns = ["Reason", "Models", "Model and decision pairs", "Share of all", "Different models"]
     return Table.of(columns, rows, empty="Every model was used in every decision.", words=(0, 1))
 
@@ -133,12 +136,16 @@ def left_out_table(meta_model: pd.DataFrame) -> Table:
 def universe_table(universe: pd.DataFrame) -> Table:
     """Return how many assets the universe rule left out at decisions, by reason."""
     last = universe["date"].max()
-    rows = []
+    rows, idle = [], []
     for reason, group in universe.groupby("reason"):
-        latest = group.loc[group["date"] == last, "assets"].sum()
-        rows.append([str(reason), number(group["assets"].mean(), 0), integer(group["assets"].max()), integer(latest)])
+        name, latest = str(reason).replace("_", " "), group.loc[group["date"] == last, "assets"].sum()
+        if group["assets"].max() == 0:
+            idle.append(name)
+            continue
+        rows.append([name, number(group["assets"].mean(), 1), integer(group["assets"].max()), integer(latest)])
     columns = ["Reason", "Mean assets a decision", "Most", "Last decision"]
-    return Table.of(columns, rows, empty="No asset was left out.")
+    note = f"Never the reason: {', '.join(idle)}." if idle else ""
+    return Table.of(columns, rows, empty="No asset was left out.", note=note)
 
 
 def notice_table(notices: pd.DataFrame) -> Table:
@@ -159,9 +166,10 @@ def notice_table(notices: pd.DataFrame) -> Table:
     return Table.of(["Notice", "Times", "Names", "First", "Last", "Largest amount"], rows, empty="Nothing to report.")
 
 
-def recent_notices(notices: pd.DataFrame, *, count: int = 15) -> Table:
-    """Return the latest notices, newest first."""
-    latest = notices.sort_values("date", kind="stable").iloc[::-1].head(count)
+def recent_notices(notices: pd.DataFrame, *, count: int = 4) -> Table:
+    """Return the latest notices of each kind, newest first."""
+    ordered = notices.sort_values("date", kind="stable")
+    latest = ordered.groupby("kind").tail(count).iloc[::-1]
     rows = [
         [
             date(row["date"]),
@@ -171,7 +179,7 @@ def recent_notices(notices: pd.DataFrame, *, count: int = 15) -> Table:
         for _, row in latest.iterrows()
     ]
     note = (
-        f"The latest {len(rows)} of {integer(len(notices))}; the others are in notices.parquet."
+        f"At most {count} of each kind; all {integer(len(notices))} are in notices.parquet."
         if len(notices) > len(rows)
         else ""
     )
@@ -205,6 +213,8 @@ def _flat(terms: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _term(value: Any) -> str:
     if value is None:
         return "none"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)):
         return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
     return UNKNOWN if not np.isfinite(value) else f"{value:,.10g}"

@@ -95,7 +95,7 @@ def limit_table(use: pd.DataFrame) -> Table:
                     exposure_text(name, row[column]) if np.isfinite(row[column]) else "none"
                     for column in ("limit_lower", "limit_upper")
                 ),
-                f"{integer(row['beyond'])} of {integer(row['dates'])}" if bounded else "",
+                _days_beyond(row) if bounded else "",
                 exposure_text(name, row["largest_excess"]) if bounded else "",
                 percent(row["forecast_risk"], 2),
             ]
@@ -112,6 +112,12 @@ def limit_table(use: pd.DataFrame) -> Table:
         "Forecast risk, last",
     ]
     return Table.of(columns, rows, empty="The run holds no exposures.")
+
+
+def _days_beyond(row: pd.Series) -> str:
+    if row["limit_lower"] == row["limit_upper"]:
+        return "equality"
+    return f"{integer(row['beyond'])} of {integer(row['dates'])}"
 
 
 def position_table(

@@ -158,7 +158,7 @@ def _contribution(writer: RunWriter, rng: np.random.Generator, rounds: pd.Dateti
     for date in rounds:
         skill = np.linspace(0.004, -0.004, len(models))
         frame = pd.DataFrame({"model": models, "true_contribution": skill + rng.normal(0, 0.006, len(models))})
-        writer.append("contribution", frame.assign(date=date, stake=100.0, mask_standard_error=5e-4))
+        writer.append("contribution", frame.assign(date=date, stake=1 / len(models), mask_standard_error=5e-4))
 
 
 def _record(dates: pd.DatetimeIndex, status: str) -> dict[str, Any]:

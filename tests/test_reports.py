@@ -17,7 +17,16 @@ from backtest.statistics import Unit, run_statistics
 from backtest.store import SCHEMAS, Run
 from reports import write, write_tearsheet
 from reports.cells import basis_points, money, number, percent, scientific, with_unit
-from reports.records import binding_table, contribution_table, left_out_table, notice_table, solve_table, terms_table
+from reports.records import (
+    binding_table,
+    contribution_table,
+    left_out_table,
+    notice_table,
+    recent_notices,
+    solve_table,
+    terms_table,
+    universe_table,
+)
 from reports.tables import limit_table, month_table, position_table
 from risk import DataError
 
@@ -97,8 +106,8 @@ def test_every_statistic_is_printed_with_its_definition(run, page):
 def test_what_the_head_must_say(page):
     for words in ("ONE", "A test market", "70.0 million USD", "2022-01-03 to", "ab" * 32, "cd" * 32, "complete"):
         assert words in page.text
-    assert "product lag days, mandate gross limit, mandate alpha.horizon days" in page.text
-    assert "not modelled: borrow, rates." in page.text
+    assert "Product: lag days. Mandate: gross limit, alpha horizon days." in page.text
+    assert "what they add is off: borrow, rates." in page.text
 
 
 def test_figures_draw_the_series_of_the_run(run, page):
@@ -280,7 +289,10 @@ def test_left_out_models_are_counted():
     meta = pd.DataFrame(
         {"model": ["a", "b", "c", "a"], "used": [True, False, False, False], "reason": ["", "late", "late", "constant"]}
     )
-    assert texts(left_out_table(meta)) == [["late", "b, c", "2", "50.0 %", "2"], ["constant", "a", "1", "25.0 %", "1"]]
+    assert texts(left_out_table(meta)) == [
+        ["late", "b, c", "2", "50.00 %", "2"],
+        ["constant", "a", "1", "25.00 %", "1"],
+    ]
 
 
 def test_binding_limits_and_their_prices():
@@ -334,6 +346,7 @@ def test_limits_without_a_side_say_none(run):
     assert rows["gross"][4:6] == ["none", "6.00"]
     assert rows["specific"][1] == "n/a"
     assert rows["beta"][6].endswith("of 300")
+    assert rows["country:US"][6] == "equality"
 
 
 def test_contribution_of_a_model_that_was_never_used():
@@ -342,9 +355,35 @@ def test_contribution_of_a_model_that_was_never_used():
         index=["a"],
     )
     meta = pd.DataFrame({"model": ["a"], "used": [False], "coverage": [0]})
-    assert texts(contribution_table(summary, meta)) == [["a", "0.10000", "n/a", "100 %", "3", "1.0", "n/a", "0 %"]]
+    assert texts(contribution_table(summary, meta)) == [["a", "0.10000", "n/a", "100 %", "3", "100.00 %", "n/a", "0 %"]]
 
 
 def test_reports_are_packaged_with_their_templates():
     folder = Path(__file__).parents[1] / "reports" / "templates"
     assert {path.name for path in folder.iterdir()} >= {"report.html", "report.css", "report.js"}
+
+
+def test_reasons_that_differ_in_their_counts_are_one():
+    meta = pd.DataFrame(
+        {"model": ["a", "b"], "used": False, "reason": ["covers 3 of 209 assets", "covers 4 of 9 assets"]}
+    )
+    assert texts(left_out_table(meta)) == [["covers … of … assets", "a, b", "2", "100.00 %", "2"]]
+
+
+def test_latest_notices_are_of_each_kind():
+    days = pd.bdate_range("2024-01-01", periods=10)
+    notices = pd.DataFrame(
+        {"date": days, "kind": ["gone"] + ["carried"] * 9, "asset": "A", "detail": "", "amount": np.nan}
+    )
+    rows = texts(recent_notices(notices))
+    assert [row[1] for row in rows] == ["carried"] * 4 + ["gone"]
+    assert rows[0][0] == "2024-01-12"
+
+
+def test_universe_reasons_that_never_applied_are_named():
+    universe = pd.DataFrame(
+        {"date": pd.to_datetime(["2024-01-02"] * 2), "reason": ["no_row", "price"], "assets": [3, 0]}
+    )
+    table = universe_table(universe)
+    assert texts(table) == [["no row", "3.0", "3", "3"]]
+    assert table.note == "Never the reason: price."
