@@ -21,14 +21,17 @@ from risk import DataError
 
 __all__ = ["write_tearsheet"]
 
-FAVICON = re.compile(r'\s*<link rel="shortcut icon"[^>]*>')
+FAVICON = re.compile(r'<link rel="shortcut icon"[^>]*>')
 """The only thing quantstats' page loads from the network."""
+YEARLY_CHART = "{{eoy_returns}}"
+"""Its bar chart by year names the wrong years under pandas 3.1 and matplotlib 3.11; its table by year is right and stays."""
 
 
 def write_tearsheet(run: Run | str | Path, out: str | Path) -> Path:
     """Write quantstats' HTML tear sheet of a run's net returns and return its path.
 
-    Its definitions are quantstats' own: among others its annual figures by calendar year sum daily returns.
+    Its definitions are quantstats' own: among others its column "Return" by calendar year sums daily returns. Left out of its
+    page are its bar chart by year, whose labels are wrong, and its icon, which is fetched from a network.
 
     Parameters
     ----------
@@ -48,7 +51,7 @@ def write_tearsheet(run: Run | str | Path, out: str | Path) -> Path:
             f"this run has {len(returns)}, its lowest return is {returns.min():.4g}. Use `metafolio report`, which says what is not known."
         )
     name = str(run.record.get("name", run.folder.name))
-    return write_whole(Path(out), FAVICON.sub("", _tearsheet(returns, f"{name}, net of fees", trading_year(run))))
+    return write_whole(Path(out), _tearsheet(returns, f"{name}, net of fees", trading_year(run)))
 
 
 @contextmanager
@@ -67,13 +70,20 @@ def _tearsheet(returns: pd.Series, title: str, periods_per_year: int) -> str:
     from quantstats import reports
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet_fonts():
-        # quantstats 0.0.86 and seaborn call what pandas 3.1 and matplotlib 3.11 mean to remove; none touches a number.
+        # quantstats 0.0.86 and seaborn call what pandas 3.1 and matplotlib 3.11 mean to remove.
         warnings.filterwarnings("ignore", message="The inplace keyword in DataFrame.rename")
         warnings.filterwarnings("ignore", message="vert: bool was deprecated")
         warnings.filterwarnings("ignore", message="The set_bad function will be deprecated")
-        warnings.filterwarnings(
-            "ignore", message=r"set_ticklabels\(\) should only be used with a fixed number of ticks"
+        # This one is of the chart by year, and right: the chart is drawn and left out.
+        warnings.filterwarnings("ignore", message=r"set_ticklabels\(\) should only be used with a fixed number")
+        page, template = Path(folder) / "tearsheet.html", Path(folder) / "template.html"
+        original = (resources.files("quantstats") / "report.html").read_text(encoding="utf-8")
+        template.write_text(FAVICON.sub("", original).replace(YEARLY_CHART, ""), encoding="utf-8")
+        reports.html(
+            returns,
+            output=str(page),
+            title=html.escape(title),
+            periods_per_year=periods_per_year,
+            template_path=str(template),
         )
-        page = Path(folder) / "tearsheet.html"
-        reports.html(returns, output=str(page), title=html.escape(title), periods_per_year=periods_per_year)
         return page.read_text(encoding="utf-8")

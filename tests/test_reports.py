@@ -231,6 +231,8 @@ def test_tear_sheet_loads_nothing_and_quotes_the_same_sharpe(run, tmp_path):
     assert "<img src=x" not in text
     assert not re.search(r"<(link|script|img|iframe)[^>]*(src|href)\s*=\s*[\"']https?:", text)
     assert "@import" not in text
+    assert "{{" not in text, "a placeholder of the template was left"
+    assert "EOY Returns" not in re.findall(r"<!-- ([^>]*) -->", text), "its chart by year names the wrong years"
     quoted = re.search(r"<td>Sharpe</td>\s*<td>([^<]*)</td>", text)
     assert quoted is not None
     assert float(quoted[1]) == pytest.approx(run_statistics(run)["sharpe_net"].value, abs=0.006)
