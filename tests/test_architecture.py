@@ -12,7 +12,7 @@ ROOMS = ("risk", "engine", "backtest", "reports")
 ALLOWED = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)}
 # cvxpy is imported where the reference problem is written, torch where it is differentiated.
 OWNERS = {
-    "cvxpy": {"engine/reference.py", "engine/infeasibility.py", "engine/layer.py"},
+    "cvxpy": {"engine/reference.py", "engine/conic.py", "engine/infeasibility.py", "engine/layer.py"},
     "torch": {"engine/layer.py", "engine/contribution.py"},
     "cvxpylayers": {"engine/layer.py"},
 }

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import engine
 from backtest import Dataset, Run, simulate
 from backtest.products import decision_days
+from backtest.strategy import Decision, decide
 from backtest.synthetic import MarketSpec, write_market
 from benchmarks.verify import account_differences, limit_violations, residuals
+from engine import InfeasibleMandate, Solution
 from risk import DataError
 
 SPEC = MarketSpec(
@@ -119,19 +122,38 @@ def test_the_same_inputs_give_the_same_bytes(market: Path, run: Run, tmp_path: P
             assert (run.folder / name).read_bytes() == (again.folder / name).read_bytes(), name
 
 
-def test_a_run_that_cannot_go_on_stops_with_its_books_in_order(market: Path, tmp_path: Path) -> None:
-    mandate = tmp_path / "mandate.toml"
-    mandate.write_text(
-        'name = "STUCK"\nposition_limit = 0.05\nposition_target = 0.04\ngross_limit = 4.0\nrisk_aversion = 15.0\n'
-        "net_limit = 0.0\nturnover_limit = 0.000001\nstyle_limit = 0.0\nbeta_limit = 0.0\nvolatility_limit = 0.1\n"
-        "[alpha]\ninformation_coefficient = 0.03\n"
-    )
+@pytest.mark.parametrize("on_infeasible", ["stop", "hold"])
+def test_a_date_without_a_portfolio_stops_the_run_or_holds_the_book_as_the_mandate_says(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_infeasible: str
+) -> None:
+    asked = 0
+
+    def refuse_the_fifth(decision: Decision) -> Solution:
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            raise InfeasibleMandate("No portfolio meets all limits: a planted conflict.", ("net",), {"net": 0.1})
+        return decide(decision)
+
+    monkeypatch.setattr("backtest.simulator.decide", refuse_the_fifth)
+    mandate = (Path(engine.__file__).parent / "mandates" / "one.toml").read_text()
+    (tmp_path / "mandate.toml").write_text(f'on_infeasible = "{on_infeasible}"\n' + mandate)
     product = tmp_path / "product.toml"
-    product.write_text('name = "Stuck"\nmandate = "mandate.toml"\n[risk_model]\nminimum_history = 63\n')
-    run = simulate(Dataset(market), str(product), out=tmp_path / "stuck")
-    # An empty book meets every limit, so the first decision stands; the drifted one after it cannot be cured.
-    assert run.record["status"] in {"stopped", "complete"}
+    product.write_text('name = "Stuck"\nmandate = "mandate.toml"\n[risk_model]\nminimum_history = 126\n')
+    run = simulate(Dataset(market), str(product), out=tmp_path / "run")
     assert (account_differences(run.folder) < 0.01).all()
+    solves, notices = run.table("solves"), run.table("notices")
+    if on_infeasible == "stop":
+        assert run.record["status"] == "stopped"
+        assert "planted conflict" in run.record["reason"]
+        assert len(solves) == 4
+    else:
+        assert run.record["status"] == "complete"
+        assert len(solves) == asked - 1
+        held = notices[notices["kind"] == "held"]
+        assert len(held) == 1
+        trades = run.table("trades")
+        assert not ((trades["decided"] == held["date"].iloc[0]) & (trades["reason"] != "trim")).any()
 
 
 @pytest.mark.parametrize(
@@ -174,9 +196,9 @@ def test_a_failure_leaves_nothing_behind(market: Path, tmp_path: Path) -> None:
 
 
 def test_decision_days_are_known_without_looking_ahead() -> None:
-    dates = pd.bdate_range("2024-01-03", periods=60)
+    dates = pd.bdate_range("2024-01-01", periods=60)
     for rebalance in ("daily", "weekly", "monthly"):
         whole = decision_days(dates, rebalance)
         for t in range(2, 60):
             assert (decision_days(dates[:t], rebalance) == whole[:t]).all()
-    assert dates[decision_days(dates, "weekly")].dayofweek.unique().tolist() == [0]
+    assert dates[decision_days(dates, "weekly")].day_of_week.unique().tolist() == [0]
