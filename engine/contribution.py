@@ -157,6 +157,20 @@ def true_contribution(
         If an index is another, a return is not known, no usable model has a stake, or an option is out of its range.
     SolverFailure
         If a book or a derivative is not proven.
+
+    Examples
+    --------
+    >>> from engine import Limits
+    >>> from risk import FactorModel
+    >>> assets = ["A", "B", "C", "D"]
+    >>> model = FactorModel(assets, ["market"], np.ones((4, 1)), [[0.04]], [0.09] * 4)
+    >>> net = Limits(["net"], np.ones((4, 1)), [0.0], [0.0])
+    >>> problem = Problem([0.0] * 4, model, net, 0.5, 2.0, None, 15.0)
+    >>> predictions = pd.DataFrame({"good": [1.0, 2, 3, 4], "poor": [4.0, 3, 1, 2]}, index=assets)
+    >>> stakes, returns = pd.Series({"good": 3.0, "poor": 1.0}), [-0.02, 0.0, 0.01, 0.03]
+    >>> tc = true_contribution(predictions, stakes, problem, returns, alpha_scale=0.03, masks=16)
+    >>> tc.scores["true_contribution"].round(4).to_dict()
+    {'good': 0.0013, 'poor': -0.0001}
     """
     from engine.layer import OptimizerLayer
 

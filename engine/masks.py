@@ -20,6 +20,11 @@ def keep(seed: int, model: str, mask: int, draw: int, probability: float) -> boo
 
     So a model's masks depend neither on the order of models nor on which others there are (but for the rare mask that
     keeps no stake at all and is drawn again).
+
+    Examples
+    --------
+    >>> [keep(seed=0, model="ridge", mask=b, draw=0, probability=0.5) for b in range(6)]
+    [False, False, False, False, True, False]
     """
     digest = blake2b(f"{seed}\x00{mask}\x00{draw}\x00{model}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < probability * 2.0**64

@@ -210,6 +210,20 @@ def test_limits_that_cannot_all_hold_are_no_solution() -> None:
         OptimizerLayer(Problem(problem.alpha, problem.model, against, *arguments))
 
 
+def test_a_wrong_derivative_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(np.random.default_rng(11), 40, costs="impact", volatility_limit=0.02)
+    layer = OptimizerLayer(problem)
+    (book,) = layer.solve(problem.alpha[None], differentiable=True).books
+    u, noise = np.random.default_rng(12).standard_normal((2, 40))
+    g = dense_derivative(problem, book.weights, book.multipliers) @ u
+    assert book.derivative_miss(u, g) < 1e-10
+    assert book.derivative_miss(u, 1.05 * g) > 0.01
+    assert book.derivative_miss(u, g + 0.3 * np.abs(g).max() * noise) > 0.01
+    monkeypatch.setattr("engine.layer.DERIVATIVE_TOLERANCE", 0.0)
+    with pytest.raises(SolverFailure, match="derivative of book 0"):
+        gradient(layer, problem.alpha, u)
+
+
 def test_importing_the_room_imports_no_heavy_library() -> None:
     code = "import sys, engine; print(sorted({'torch', 'cvxpy', 'cvxpylayers', 'diffcp'} & set(sys.modules)))"
     root = Path(__file__).resolve().parent.parent
