@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import cvxpy as cp
 import numpy as np
 import pytest
-from problems import random_book, random_costs, random_limits, random_model, with_limits
+from problems import random_book, random_costs, random_limits, random_model
 
 from engine import InfeasibleMandate, Limits, Problem, optimize
 from engine.infeasibility import explain
@@ -115,10 +115,13 @@ def frozen_name_not_offset(parts: Parts) -> None:
 
 
 def frozen_against_one_side(parts: Parts) -> None:
-    members = np.flatnonzero(parts.limits.exposures[:, parts.limits.names.index("sector:1")])
-    parts.limits = with_limits(parts.limits, [("sector:1", -np.inf, 0.02), ("net", -0.2, 0.2)])
-    parts.freeze(members[:2].tolist(), 0.05)
-    parts.lower[members[2:]] = 0.0
+    # Nobody in the sector may be short, two are frozen long, and only the sector's upper side is limited.
+    member = parts.limits.exposures[:, parts.limits.names.index("sector:1")]
+    parts.limits = Limits(
+        ["net", "sector:1"], np.column_stack([np.ones(parts.n), member]), [-0.2, -np.inf], [0.2, 0.02]
+    )
+    parts.lower[member > 0] = 0.0
+    parts.freeze(np.flatnonzero(member)[:2].tolist(), 0.05)
     parts.expected = {"sector:1"}
 
 

@@ -151,6 +151,8 @@ def test_every_solution_carries_its_proof(regime: str, seed: int) -> None:
     proof = solution.certificate
     assert abs(proof.gap) <= CERTIFIED * (1 + abs(proof.objective))
     assert max(proof.primal_residual, proof.dual_residual, proof.complementarity) <= CERTIFIED
+    # The active set is solved to rounding.
+    assert max(proof.primal_residual, proof.dual_residual, proof.complementarity, abs(proof.gap)) <= 1e-12
     assert proof.objective == problem.objective(solution.weights)
     assert solution.volatility == problem.model.volatility(solution.weights)
     assert solution.gross == pytest.approx(np.abs(solution.weights).sum())
@@ -202,6 +204,16 @@ def test_two_assets_by_hand() -> None:
     impact = book(costs=TradeCosts([0.0, 0.0], [0.01, 0.01], annualisation=20.0))
     root = (-0.6 + np.sqrt(0.36 + 4 * 0.36 * 0.06)) / (2 * 0.36)
     assert impact.weights == pytest.approx([root**2, -(root**2)], abs=1e-7)
+
+
+def test_names_at_a_kink_are_exactly_there() -> None:
+    problem = planned("linear costs", 100, 5)
+    solution = optimize(problem)
+    traded = solution.weights != problem.holdings
+    assert 20 < traded.sum() < 95
+    assert np.abs(solution.weights - problem.holdings)[traded].min() > 1e-6
+    at_cap = np.abs(solution.weights) == problem.upper
+    assert not ((np.abs(solution.weights) > problem.upper - 1e-7) & ~at_cap).any()
 
 
 def busy() -> Problem:
