@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
+from engine.active_set import refine
 from engine.certificate import BestResponse, State, accepted, best_response, certify, factor_prices, free_directions
 from engine.conic import ConeProgram, state_cone_program
 from engine.problem import Problem
@@ -86,8 +87,12 @@ class _Solved:
 
     signal: torch.Tensor
     z: torch.Tensor
-    weights: FloatArray
     books: list[_Book]
+
+    @property
+    def weights(self) -> FloatArray:
+        """Weights by book, (B, N)."""
+        return np.array([book.weights for book in self.books])
 
 
 class OptimizerLayer(torch.nn.Module):
@@ -100,7 +105,7 @@ class OptimizerLayer(torch.nn.Module):
     backend : str
         ``cvxpylayers``: Clarabel forward, LSMR backward.
     jobs : int
-        Threads that share a batch.
+        Threads that share the solves of a batch; the derivatives are taken one by one. No result depends on it.
 
     Attributes
     ----------
@@ -195,14 +200,17 @@ class OptimizerLayer(torch.nn.Module):
             layer, parameters = self._local, [signal, root]
         signal.requires_grad_(differentiable)
         z, weights, duals = self._call(layer, parameters)
-        return _Solved(signal, z, weights, self._prove(alpha, weights, duals))
+        return _Solved(signal, z, self._prove(alpha, weights, duals))
 
     def _call(
         self, layer: CvxpyLayer, parameters: list[torch.Tensor]
     ) -> tuple[torch.Tensor, FloatArray, list[FloatArray]]:
         options: dict[str, Any] = {**CLARABEL, "n_jobs_forward": self.jobs}
         if parameters[0].requires_grad:  # without it diffcp hands every option it does not know to Clarabel
-            options |= {"mode": "lsmr", "n_jobs_backward": self.jobs}
+            options |= {
+                "mode": "lsmr",
+                "n_jobs_backward": 1,
+            }  # LSMR is Python: a second thread only waits for the first
         with torch.enable_grad(), _quiet_and_alone():
             z, *duals = layer(*parameters, solver_args=options)
         weights = np.tile(self.program.fixed, (len(z), 1))
@@ -210,13 +218,16 @@ class OptimizerLayer(torch.nn.Module):
         return z, weights, [dual.detach().numpy().reshape(len(z), -1) for dual in duals]
 
     def _prove(self, alpha: FloatArray, weights: FloatArray, duals: list[FloatArray]) -> list[_Book]:
-        """Return the books, after each has passed the certificate."""
+        """Return the books, sharpened to rounding where that can be done, after each has passed the certificate."""
         books = []
         for b, (a, w) in enumerate(zip(alpha, weights, strict=True)):
-            problem = with_alpha(self.problem, a)
             if not np.isfinite(w).all():
                 raise SolverFailure(_unsolved(f"the solver returned no finite weights for book {b}"))
+            problem = with_alpha(self.problem, a)
             theta = self.program.multipliers(w, [dual[b] for dual in duals])
+            sharp, prices = refine(problem, w, theta)
+            if accepted(certify(problem, sharp, prices)):
+                w, theta = sharp, prices
             certificate = certify(problem, w, theta)
             if not accepted(certificate):
                 raise SolverFailure(_unsolved(f"book {b} fails its certificate ({certificate})"))
@@ -243,7 +254,7 @@ class _Solve(torch.autograd.Function):
         solved = layer.solve(alpha.detach().numpy().copy(), differentiable=ctx.needs_input_grad[0])
         layer.free_directions = np.array([free_directions(b.problem, b.weights, b.multipliers) for b in solved.books])
         ctx.layer, ctx.solved = layer, solved
-        return torch.from_numpy(solved.weights.copy())
+        return torch.from_numpy(solved.weights)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
