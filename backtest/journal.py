@@ -273,7 +273,7 @@ class Journal:
             "end": f"{end:%Y-%m-%d}",
             "nav0": nav0,
             "size_source": universe.size_source,
-            "counts": self._counts,
+            "counts": self._counts | {"unknown returns taken as 0": len(data.unknown_returns())},
             "statistics": headline(nav, data.settings.periods_per_year),
         }
         return self.writer.finish(record)

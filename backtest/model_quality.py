@@ -67,7 +67,7 @@ def check_models(
 
 
 def _judge(given: Predictions, assets: frozenset[str] | None) -> pd.DataFrame:
-    frame = given.values  # noqa: PD011
+    frame = given.values
     values = frame.to_numpy()
     known = ~np.isnan(values)
     count = known.sum(axis=0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +53,11 @@ def round_of(
 def _score(job: tuple[Round, int, int]) -> tuple[pd.Timestamp, Contribution]:
     (date, predictions, stakes, problem, ahead, scale), masks, seed = job
     return date, true_contribution(predictions, stakes, problem, ahead, alpha_scale=scale, masks=masks, seed=seed)
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays and numpy numbers as JSON holds them."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def attribute_run(
@@ -100,18 +107,33 @@ def attribute_run(
             assert item is not None
             yield item, masks, seed
 
-    scores, gradients = [], []
+    scores, gradients, log = [], [], []
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for done, (date, result) in enumerate(pool.map(_score, jobs())):
             progress("true contribution", done / len(resolved))
             table = result.scores.reset_index(names="model")
             scores.append(table[["model", "stake", "true_contribution", "mask_standard_error"]].assign(date=date))
             gradients.append(pd.DataFrame({"date": date, "asset": result.assets, "gradient": result.gradient}))
+            log.append(
+                {
+                    "date": f"{date:%Y-%m-%d}",
+                    "portfolio_return": result.portfolio_return,
+                    "mask_return": result.mask_return,
+                    "free_directions": int(np.median(result.free_directions)),
+                    "flagged": bool(result.flagged),
+                    "derivative_residual": result.derivative_residual,
+                    "options": dict(result.options),
+                }
+            )
     for name, frames in (("contribution", scores), ("gradient", gradients)):
         schema = SCHEMAS[name]
         table = pa.Table.from_pandas(pd.concat(frames)[schema.names], schema, preserve_index=False)
         partial = run.folder / f"{name}.parquet.partial"
         pq.write_table(table, partial, compression="zstd")
         partial.rename(run.folder / f"{name}.parquet")
+    # Everything that a score depends on beside the data: without it nobody could compute it again.
+    (run.folder / "contribution.json").write_text(
+        json.dumps({"rounds": log}, indent=2, default=_plain) + "\n", encoding="utf-8"
+    )
     progress("true contribution", 1.0)
     return run

@@ -38,13 +38,17 @@ def market_of(
     """Return what a strategy may read up to `end`, and which assets are gone on which day, shape (T, N)."""
     progress("reading market", 0.0)
     panel = data.panel(end=end)
-    members = universe(panel, product.universe)
+    members = universe(panel, product.universe, stale_days=data.settings.stale_days)
     suspended, gone = absence(panel, data.settings.stale_days)
     # A name that left the universe is still traded out of at what its trading last was.
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
     progress("reading market", 1.0)
     history = factor_history(
-        panel, members.members, members.size, product.risk_model, progress=lambda done, total: progress("risk model", done / total)
+        panel,
+        members.members,
+        members.size,
+        product.risk_model,
+        progress=lambda done, total: progress("risk model", done / total),
     )
     return Market(panel, members, suspended, traded, history, product.risk_model), gone
 

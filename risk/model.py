@@ -67,7 +67,9 @@ class FactorModel:
         F = freeze((F + F.T) / 2)
         lowest = float(np.linalg.eigvalsh(F)[0])
         if lowest < -1e-9 * scale:
-            raise DataError(f"`factor_covariance` must be positive semidefinite; its lowest eigenvalue is {lowest:.3g}.")
+            raise DataError(
+                f"`factor_covariance` must be positive semidefinite; its lowest eigenvalue is {lowest:.3g}."
+            )
         if (d <= 0).any():
             worst = int(np.argmin(d))
             raise DataError(f"`specific_variance` must be positive; {names[worst]!r} has {d[worst]:.3g}.")

@@ -62,7 +62,9 @@ def test_no_cycles_between_the_modules_of_a_room() -> None:
                 continue
             tree = ast.parse(path.read_text(encoding="utf-8"))
             graph[f"{room}.{path.stem}"] = {
-                node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module and "." in node.module
+                node.module
+                for node in tree.body
+                if isinstance(node, ast.ImportFrom) and node.module and "." in node.module
             }
     done: set[str] = set()
 

@@ -94,7 +94,9 @@ def test_an_order_without_a_row_on_its_day_is_carried_to_the_next() -> None:
     assert day.trades[0].price == 55.0
 
 
-@pytest.mark.parametrize(("sign", "delisting", "nav"), [(1, -0.30, 970_000), (-1, -0.30, 1_030_000), (1, np.nan, 1_000_000)])
+@pytest.mark.parametrize(
+    ("sign", "delisting", "nav"), [(1, -0.30, 970_000), (-1, -0.30, 1_030_000), (1, np.nan, 1_000_000)]
+)
 def test_a_leaver_is_booked_with_its_delisting_return(sign: int, delisting: float, nav: float) -> None:
     ledger = book()
     step(ledger, 0, [np.nan, np.nan], [50.0, 20.0])

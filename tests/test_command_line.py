@@ -1,0 +1,297 @@
+"""The front door: what a user types, what is printed, what is left behind, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from market_files import edit_market, rewrite
+from market_files import write_market as write_small
+
+import metafolio
+from backtest import Run
+from benchmarks.verify import limit_violations
+
+
+def call(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the command line and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["metafolio", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        metafolio.main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A valid data set of 40 assets and 320 days with six models."""
+    return write_small(tmp_path / "data", n_assets=40, n_days=320, n_models=6)
+
+
+def backtest(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+    code = call("backtest", data, "--out", tmp_path / "run", "--quiet", *more, monkeypatch=monkeypatch)
+    left = {path.name for path in tmp_path.iterdir()} & {"run", "run.partial"}
+    assert left == ({"run"} if code == 0 else set()), "half-written"
+    return code
+
+
+def test_backtest_writes_a_run_and_json_for_machines(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("backtest", small, "--out", tmp_path / "run", "--json", monkeypatch=monkeypatch) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["status"] == "complete"
+    assert record["statistics"]["sessions"] == len(Run(tmp_path / "run").nav)
+
+
+def test_report_is_one_file_that_needs_no_network(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report.html"
+    assert call("report", run.folder, "--out", out, monkeypatch=monkeypatch) == 0
+    assert str(out) in capsys.readouterr().out.replace("\n", "")
+    assert "Sharpe" in out.read_text(encoding="utf-8")
+
+
+def test_check_says_usable_and_fails_where_a_backtest_would(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("check", small, monkeypatch=monkeypatch) == 0
+    assert "usable" in capsys.readouterr().out
+    edit_market(small, 50, "return", np.inf)
+    assert call("check", small, monkeypatch=monkeypatch) == 1
+
+
+def test_benchmark_models_make_a_data_set_that_can_be_backtested(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(small / "predictions")
+    (small / "stakes.parquet").unlink()
+    assert call("benchmark-models", small, "--quiet", monkeypatch=monkeypatch) == 0
+    assert backtest(small, tmp_path, monkeypatch) == 0
+    assert call("benchmark-models", small, "--quiet", monkeypatch=monkeypatch) == 1
+
+
+def test_optimize_gives_orders_that_lead_from_holdings_to_the_target(
+    market: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    date = run.table("solves")["date"].iloc[-3]
+    positions = run.table("positions")
+    held = positions[(positions["date"] == date) & (positions["shares"] != 0)]
+    nav = float(run.nav["nav"][date])
+    held[["asset", "shares"]].to_csv(tmp_path / "held.csv", index=False)
+    barred = held["asset"].iloc[:2]
+    barred.to_frame().to_csv(tmp_path / "barred.csv", index=False)
+    free = ("optimize", market, "--date", f"{date:%Y-%m-%d}", "--holdings", tmp_path / "held.csv", "--nav", f"{nav!r}")
+    assert call(*free, "--out", tmp_path / "orders.csv", "--json", monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "solved"
+    orders = pd.read_csv(tmp_path / "orders.csv").set_index("asset")
+    assert list(orders) == ["target_weight", "trade_shares", "trade_value", "cost", "reason"]
+    # The same date, book and data as in the run: the same decision.
+    weights = run.table("weights")
+    decided = weights[weights["date"] == date].set_index("asset")["target"]
+    both = orders.index.intersection(decided.index)
+    np.testing.assert_allclose(orders.loc[both, "target_weight"], decided[both], atol=1e-9)
+    price = held.set_index("asset")["price"]
+    after = (held.set_index("asset")["shares"] + orders["trade_shares"].reindex(price.index)) * price / nav
+    np.testing.assert_allclose(after, orders["target_weight"].reindex(price.index), atol=1e-12)
+    assert abs(orders["target_weight"].sum()) < 1e-6
+
+    assert (
+        call(
+            *free,
+            "--restricted",
+            tmp_path / "barred.csv",
+            "--out",
+            tmp_path / "two.csv",
+            "--quiet",
+            monkeypatch=monkeypatch,
+        )
+        == 0
+    )
+    restricted = pd.read_csv(tmp_path / "two.csv").set_index("asset")
+    assert (restricted.loc[barred, "trade_shares"] == 0).all()
+    assert (restricted.loc[barred, "reason"] == "restricted").all()
+    assert call(*free, "--out", tmp_path / "two.csv", "--quiet", monkeypatch=monkeypatch) == 1
+
+
+def test_attribute_writes_scores_that_are_predictions_times_the_gradient(
+    run: Run, market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engine import gaussianise
+
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    arguments = ("attribute", folder, "--masks", "2", "--rounds", "2", "--seed", "5", "--json")
+    assert call(*arguments, monkeypatch=monkeypatch) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert {"model", "true_contribution"} <= set(record["models"][0])
+    scores, gradient = Run(folder).table("contribution"), Run(folder).table("gradient")
+    for date, round_scores in scores.groupby("date"):
+        g = gradient[gradient["date"] == date].set_index("asset")["gradient"]
+        predictions = (
+            pd.read_parquet(market / "predictions" / f"{date:%Y-%m-%d}.parquet").set_index("asset").reindex(g.index)
+        )
+        known = round_scores.dropna(subset="true_contribution").set_index("model")["true_contribution"]
+        prepared, _ = gaussianise(predictions[list(known.index)].to_numpy(np.float64))
+        np.testing.assert_allclose(prepared.T @ g.to_numpy(), known, atol=1e-12)
+    first = (folder / "contribution.parquet").read_bytes()
+    assert call(*arguments, monkeypatch=monkeypatch) == 0
+    assert (folder / "contribution.parquet").read_bytes() == first
+
+
+BAD = {
+    "an infinite return": (lambda data: edit_market(data, 400, "return", np.inf), "return"),
+    "+900 %": (lambda data: edit_market(data, 400, "return", 9.0), "max_return"),
+    "-100 % before the last row": (lambda data: edit_market(data, 400, "return", -1.0), "return"),
+    "an unknown return": (lambda data: edit_market(data, 400, "return", np.nan), "return"),
+    "unsorted dates": (lambda data: rewrite(data, lambda frame: frame.iloc[::-1]), "date"),
+    "a row twice": (
+        lambda data: rewrite(data, lambda frame: frame.loc[frame.index.repeat(1 + (frame.index == 77))]),
+        "twice",
+    ),
+    "time zones": (
+        lambda data: rewrite(data, lambda frame: frame.assign(date=frame["date"].dt.tz_localize("UTC"))),
+        "zone",
+    ),
+    "no close above 0": (lambda data: edit_market(data, 400, "close", 0.0), "close"),
+    "a truncated file": (lambda data: truncate(data / "market.parquet"), "market.parquet"),
+    "no stakes": (lambda data: (data / "stakes.parquet").unlink(), "stakes"),
+    "a negative stake": (lambda data: rewrite(data, lambda frame: frame.assign(stake=-1.0), "stakes.parquet"), "stake"),
+    "no predictions": (lambda data: shutil.rmtree(data / "predictions"), "predictions"),
+    "a gap in predictions": (lambda data: drop_predictions(data), "predictions"),
+    "no labels": (lambda data: rewrite(data, lambda frame: frame.assign(country=None), "assets.parquet"), "countr"),
+}
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def drop_predictions(data: Path) -> None:
+    for path in sorted((data / "predictions").glob("*.parquet"))[-12:-2]:
+        path.unlink()
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_bad_data_is_one_paragraph_exit_code_1_and_nothing_half_written(
+    case: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, word = BAD[case]
+    spoil(small)
+    assert backtest(small, tmp_path, monkeypatch) == 1
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert word in " ".join(message.split()), message
+    assert "\n\n" not in message.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("gros_limit = 4.0", "gros_limit"),
+        ("position_limit = -0.02", "position_limit"),
+        ("position_target = 0.5", "position_target"),
+        ("risk_aversion = 0.0", "risk_aversion"),
+        ('style_limit = "much"', "style_limit"),
+        ("net_limit = ", "TOML"),
+    ],
+)
+def test_a_mandate_with_a_mistake_names_file_field_and_value(
+    text: str,
+    word: str,
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = {"position_limit": "0.02", "position_target": "0.018", "gross_limit": "4.0", "risk_aversion": "15.0"}
+    lines |= {"name": '"MINE"', text.split(" = ")[0]: text.split(" = ")[1]}
+    (tmp_path / "mandate.toml").write_text("\n".join(f"{key} = {value}" for key, value in lines.items()))
+    (tmp_path / "product.toml").write_text('name = "Mine"\nmandate = "mandate.toml"\n')
+    assert backtest(small, tmp_path, monkeypatch, "--product", str(tmp_path / "product.toml")) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert word in message
+    assert "mandate.toml" in message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backtest",),
+        ("backtest", "DATA"),
+        ("nonsense",),
+        ("attribute", "RUN", "--masks", "0"),
+        ("demo", "--seed", "-1"),
+    ],
+)
+def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(*arguments, monkeypatch=monkeypatch) == 2
+
+
+@pytest.mark.parametrize("data", ["missing", "empty"])
+def test_a_folder_without_data_is_refused(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert backtest(tmp_path / data, tmp_path, monkeypatch) == 1
+    assert data in capsys.readouterr().err
+
+
+def test_a_universe_of_five_assets_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_small(tmp_path / "data", n_assets=5, n_days=320, n_models=3)
+    assert backtest(data, tmp_path, monkeypatch) == 1
+    assert "5" in capsys.readouterr().err
+
+
+def test_a_model_of_three_assets_and_a_constant_one_are_left_out_and_listed(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (small / "predictions").glob("*.parquet"):
+        frame = pd.read_parquet(path)
+        frame.loc[3:, "model_1"] = np.nan
+        frame["model_2"] = 0.5
+        frame["model_3"] = np.nan
+        frame.to_parquet(path, index=False)
+    assert backtest(small, tmp_path, monkeypatch) == 0
+    models = Run(tmp_path / "run").table("meta_model").set_index("model")
+    assert models.loc["model_1", "reason"].str.contains("3 of").all()
+    assert models.loc["model_2", "reason"].eq("constant").all()
+    assert models.loc["model_3", "reason"].eq("no value").all()
+    assert not models.loc[["model_1", "model_2", "model_3"], "used"].any()
+    assert (limit_violations(tmp_path / "run") <= 1e-6).all()
+
+
+def test_an_asset_without_a_label_is_left_out_and_counted(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(small, lambda frame: frame.assign(sector=frame["sector"].mask(frame["asset"] == "A007")), "assets.parquet")
+    assert backtest(small, tmp_path, monkeypatch) == 0
+    run = Run(tmp_path / "run")
+    assert "A007" not in set(run.table("weights")["asset"])
+    excluded = run.table("universe")
+    assert (excluded.loc[excluded["reason"] == "label", "assets"] == 1).all()
+
+
+def test_an_output_that_cannot_be_written_is_refused(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert call("backtest", small, "--out", tmp_path / "file" / "run", "--quiet", monkeypatch=monkeypatch) == 1
+    assert "cannot be made" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_that_is_no_run_is_refused(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("report", small, "--out", tmp_path / "r.html", monkeypatch=monkeypatch) == 1
+    assert "run.json" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
