@@ -49,7 +49,7 @@ def test_the_files_hold_what_the_models_say(data: Dataset) -> None:
     expected = dict(benchmark_predictions(panel, who.members, who.size))
     assert list(read.prediction_dates()) == list(summary.dates) == list(expected)
     for date, frame in expected.items():
-        got = read.predictions(date).values  # noqa: PD011 (a field of Predictions)
+        got = read.predictions(date).values
         assert {"ridge", "gradient_boosting"}.isdisjoint(got.columns)  # they have not learned yet
         pd.testing.assert_frame_equal(
             got, frame.astype("float32").astype(float)[got.columns], check_names=False, check_like=True

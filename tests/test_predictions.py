@@ -28,20 +28,20 @@ def test_wide_and_long_predictions_are_the_same(folder: Path) -> None:
     date = data.prediction_dates()[1]
     wide = data.predictions(date)
     path = folder / "predictions" / f"{date.date()}.parquet"
-    long = wide.values.reset_index().melt(id_vars="asset", var_name="model", value_name="prediction")  # noqa: PD011
+    long = wide.values.reset_index().melt(id_vars="asset", var_name="model", value_name="prediction")
     long.assign(submitted=date + pd.Timedelta(hours=3)).dropna().to_parquet(path, index=False)
     again = Dataset(folder).predictions(date)
     pd.testing.assert_frame_equal(again.values, wide.values)
     assert (again.submitted == date + pd.Timedelta(hours=3)).all()
     assert wide.submitted.isna().all()
-    assert wide.submitted.index.equals(wide.values.columns)  # noqa: PD011
+    assert wide.submitted.index.equals(wide.values.columns)
 
 
 def test_a_long_model_without_a_value_is_unknown(folder: Path) -> None:
     path = folder / "predictions" / "2020-01-01.parquet"
     rows = {"asset": ["A1", "A2", "A1"], "model": ["m", "m", "k"], "prediction": [1.0, 2.0, 3.0]}
     pd.DataFrame(rows).to_parquet(path, index=False)
-    values = Dataset(folder).predictions("2020-01-01").values  # noqa: PD011
+    values = Dataset(folder).predictions("2020-01-01").values
     assert values.loc["A1"].to_dict() == {"m": 1.0, "k": 3.0}
     assert np.isnan(values.loc["A2", "k"])
 
