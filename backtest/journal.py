@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import resource
 from importlib import metadata
 from typing import Any
 
@@ -239,16 +240,11 @@ class Journal:
         for i in np.flatnonzero(over):
             self._notice(t, "passive breach", self.assets[i], float(weights[i]), "trimmed at the next session")
 
-    def timing(self, date: pd.Timestamp, prepare_seconds: float, solve_seconds: float, peak_megabytes: float) -> None:
-        """Log what one decision took."""
-        self.writer.log_timing(
-            {
-                "date": f"{date:%Y-%m-%d}",
-                "prepare_seconds": round(prepare_seconds, 4),
-                "solve_seconds": round(solve_seconds, 4),
-                "peak_megabytes": round(peak_megabytes, 1),
-            }
-        )
+    def timing(self, label: str, **seconds: float) -> None:
+        """Log what a step took, and the largest memory so far."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rounded = {f"{name}_seconds": round(value, 4) for name, value in seconds.items()}
+        self.writer.log_timing({"step": label, **rounded, "peak_megabytes": round(peak, 1)})
 
     def finish(self, status: str, reason: str, start: pd.Timestamp, end: pd.Timestamp, nav0: float) -> Run:
         """Write `run.json` and close the run."""

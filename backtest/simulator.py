@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,11 +100,12 @@ def simulate(
     if not (np.isfinite(nav0) and nav0 > 0):
         raise DataError(f"aum must be a positive amount of money; got {nav0}.")
     first, last = _span(data, start, end)
+    began = time.perf_counter()
     with RunWriter(Path(out)) as writer, threadpool_limits(1):
         market, gone = market_of(data, terms, end=last, progress=progress)
-        return _Simulation(data, terms, mandate, market, gone, nav0, writer, progress).run(
-            first, explicit=start is not None
-        )
+        simulation = _Simulation(data, terms, mandate, market, gone, nav0, writer, progress)
+        simulation.journal.timing("market and risk model", all=time.perf_counter() - began)
+        return simulation.run(first, explicit=start is not None, began=began)
 
 
 def _span(
@@ -162,7 +162,7 @@ class _Simulation:
         self.fee_year = _FeeYear(nav0)
         self.decision: Decision | None = None
 
-    def run(self, first: pd.Timestamp, *, explicit: bool) -> Run:
+    def run(self, first: pd.Timestamp, *, explicit: bool, began: float) -> Run:
         dates = self.panel.dates
         t0 = self._first_decision(first, explicit=explicit)
         status, reason = "complete", ""
@@ -185,6 +185,7 @@ class _Simulation:
             if status != "complete":
                 break
         self.progress("simulation", 1.0)
+        self.journal.timing("run", all=time.perf_counter() - began)
         return self.journal.finish(status, reason, dates[t0], dates[t], self.nav0)
 
     def _first_decision(self, first: pd.Timestamp, *, explicit: bool) -> int:
@@ -256,7 +257,7 @@ class _Simulation:
         inside[decision.assets] = decision.members
         self.ledger.order(t, np.nan_to_num(target), which, ["rebalance" if member else "exit" for member in inside])
         self.journal.decided(t, decision, solution, predictions)
-        self.journal.timing(date, prepared - started, time.perf_counter() - prepared, _peak_megabytes())
+        self.journal.timing(f"{date:%Y-%m-%d}", prepare=prepared - started, solve=time.perf_counter() - prepared)
         return target
 
     def _trim(self, t: int, weights: FloatArray) -> None:
@@ -267,7 +268,3 @@ class _Simulation:
         self.journal.breach(t, over, weights)
         cap = np.sign(weights) * self.mandate.position_target
         self.ledger.order(t, cap, over & ~self.ledger.pending, ["trim"] * len(weights))
-
-
-def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
