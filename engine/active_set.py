@@ -14,7 +14,7 @@ right is not decided here: it is a candidate for the certificate like any other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,13 @@ from risk.checks import BoolArray, FloatArray, freeze
 __all__ = ["refine"]
 
 STEPS = 3
+"""Newton steps on one active set."""
+
+ROUNDS = 4
+"""Active sets read at most: a few names near a kink are often misread at first, and seen at the next reading."""
+
+TIE = 1e-9
+"""A price has to exceed its slack by this much to count as the larger one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +49,19 @@ class _Active:
 
 def _active(problem: Problem, w: FloatArray, theta: Multipliers, free: BoolArray) -> _Active:
     """Read the active set: of a price and its slack one tends to zero, and the larger one tells which."""
-    limits = problem.limits
+    limits, p = problem.limits, theta.limits
     y = limits.exposures.T @ w
-    target = np.where(theta.limits > 0, limits.upper, limits.lower)
-    slack = np.abs(np.where(np.isfinite(target), target - y, np.inf))
+    at_upper = (p > 0) | ((p == 0) & (y > limits.upper))
+    target = np.where(at_upper, limits.upper, limits.lower)
+    slack = np.where(at_upper, limits.upper - y, y - limits.lower)
     v, T = problem.volatility_limit, problem.turnover_limit
     return _Active(
         free=free,
-        limits=(limits.lower == limits.upper) | (np.abs(theta.limits) > slack),
+        limits=(limits.lower == limits.upper) | (np.abs(p) > slack + TIE),
         target=target,
-        gross=theta.gross > abs(problem.gross_limit - np.abs(w).sum()),
-        volatility=v is not None and theta.volatility * v > abs(v - problem.model.volatility(w)),
-        turnover=T is not None and theta.turnover > abs(T - np.abs(w - problem.holdings).sum() / 2),
+        gross=bool(theta.gross > problem.gross_limit - np.abs(w).sum() + TIE),
+        volatility=v is not None and theta.volatility * v > v - problem.model.volatility(w) + TIE,
+        turnover=T is not None and bool(theta.turnover > T - np.abs(w - problem.holdings).sum() / 2 + TIE),
     )
 
 
@@ -70,15 +78,27 @@ def refine(problem: Problem, weights: FloatArray, multipliers: Multipliers) -> t
     multipliers : Multipliers
         Its prices.
     """
-    theta = multipliers
-    multipliers = Multipliers(theta.limits, max(theta.gross, 0.0), max(theta.volatility, 0.0), max(theta.turnover, 0.0))
-    response = best_response(problem, factor_prices(problem, weights, multipliers), multipliers)
-    active = _active(problem, weights, multipliers, response.states == State.FREE)
-    w, theta = response.weights.copy(), multipliers
-    for _ in range(STEPS):
-        w, theta = _step(problem, active, w, theta)
-        if theta.volatility <= -problem.risk_aversion:  # no risk aversion left: the active set was wrong
-            return weights, multipliers
+    w, theta = weights, multipliers
+    known = b""
+    for _ in range(ROUNDS):
+        theta = replace(
+            theta,
+            gross=max(theta.gross, 0.0),
+            volatility=max(theta.volatility, 0.0),
+            turnover=max(theta.turnover, 0.0),
+        )
+        response = best_response(problem, factor_prices(problem, w, theta), theta)
+        active = _active(problem, w, theta, response.states == State.FREE)
+        found = response.states.tobytes() + active.limits.tobytes()
+        found += bytes([active.gross, active.volatility, active.turnover])
+        if found == known:
+            break
+        known = found
+        w = response.weights.copy()
+        for _ in range(STEPS):
+            w, theta = _step(problem, active, w, theta)
+            if theta.volatility <= -problem.risk_aversion:  # no risk aversion left: the active set was wrong
+                return weights, multipliers
     return freeze(w), theta
 
 

@@ -263,13 +263,13 @@ def _dual_bound(problem: Problem, w: FloatArray, theta: Multipliers, response: B
     gamma = problem.risk_aversion + theta.volatility
     side = np.where(theta.limits > 0, problem.limits.upper, problem.limits.lower)
     priced = theta.limits != 0
-    f = float(response.values.sum()) + gamma / 2 * float(y @ problem.model.factor_covariance @ y)
+    f: float = float(response.values.sum()) + gamma / 2 * float(y @ problem.model.factor_covariance @ y)
     f += float(theta.limits[priced] @ side[priced]) + theta.gross * problem.gross_limit
     if problem.turnover_limit is not None:
         f += theta.turnover * problem.turnover_limit
     if problem.volatility_limit is not None:
         f += theta.volatility * problem.volatility_limit**2 / 2
-    return f
+    return float(f)
 
 
 def certify(problem: Problem, weights: npt.ArrayLike, multipliers: Multipliers | None) -> Certificate:
