@@ -65,19 +65,25 @@ def emit(record: dict[str, Any], lines: Callable[[Console], None], *, as_json: b
         lines(Console())
 
 
-def show_run(run: Run, console: Console) -> None:
-    """Print a run's statistics with their definitions."""
+def show_runs(runs: list[Run], console: Console) -> None:
+    """Print the statistics of one or more runs side by side, each with its definition."""
     from backtest.statistics import run_statistics
     from reports.cells import with_unit
 
-    record = run.record
-    console.print(f"\n[bold]{record['name']}[/bold], {record['start']} to {record['end']}: {record['status']}")
-    table = Table("statistic", "value", "definition", box=None, pad_edge=False, header_style="bold")
-    table.columns[1].justify = "right"
-    for statistic in run_statistics(run):
-        table.add_row(statistic.label, with_unit(statistic.value, statistic.unit), statistic.definition)
+    found = [run_statistics(run) for run in runs]
+    table = Table("statistic", *(run.record["name"] for run in runs), "definition", box=None, pad_edge=False)
+    for column in table.columns[1:-1]:
+        column.justify, column.no_wrap = "right", True
+    for item in found[0]:
+        values = (with_unit(statistics[item.name].value, item.unit) for statistics in found)
+        table.add_row(item.label, *values, f"[dim]{item.definition}[/dim]")
     console.print(table, highlight=False)
-    console.print(f"run folder: {run.folder}", highlight=False)
+    for run in runs:
+        record = run.record
+        show_lines(
+            [f"{record['name']}, {record['start']} to {record['end']}: {record['status']}; run folder {run.folder}"],
+            console,
+        )
 
 
 def show_lines(lines: list[str], console: Console) -> None:
@@ -94,7 +100,7 @@ def finish_run(run: Run, *, as_json: bool, quiet: bool) -> None:
             "run": str(run.folder),
             **{key: record[key] for key in ("name", "status", "reason", "start", "end", "statistics")},
         },
-        lambda console: show_run(run, console),
+        lambda console: show_runs([run], console),
         as_json=as_json,
         quiet=quiet,
     )
@@ -117,7 +123,7 @@ def demo(
     from reports import write
 
     with progress_bars(show=not quiet and not as_json) as report:
-        runs = run_demo(out, seed, report)
+        found, runs = run_demo(out, seed, report)
         pages = []
         for done, run in enumerate(runs):
             report("reports", done / len(runs))
@@ -125,13 +131,14 @@ def demo(
         report("reports", 1.0)
 
     def lines(console: Console) -> None:
-        for run in runs:
-            show_run(run, console)
-        for page in pages:
-            console.print(f"[bold green]report[/bold green] {page.resolve()}")
+        show_lines(found.lines(), console)
+        console.print()
+        show_runs(runs, console)
+        show_lines([f"report: {page.resolve()}" for page in pages], console)
 
     emit(
         {
+            "check": found.to_dict(),
             "runs": [{"run": str(run.folder), **run.record["statistics"]} for run in runs],
             "reports": [str(page) for page in pages],
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest.dataset import Dataset
+from backtest.quality import QualityReport, check
 from backtest.rounds import attribute_run
 from backtest.simulator import Progress, simulate
 from backtest.store import Run
@@ -18,16 +19,24 @@ from risk import DataError
 __all__ = ["DEMO_MARKET", "run_demo"]
 
 DEMO_MARKET = MarketSpec(assets=250, years=3.5, models=40, countries=6, sectors=8)
+AUM = 20e6
+"""Net assets that a market of this size can carry: at One's own size trading costs would be the whole story."""
 ROUNDS, MASKS = 12, 8
 
 
 def _simulate(data: str, product: str, out: str, messages: queue.Queue[tuple[str, float]]) -> str:
-    simulate(Dataset(data), product, out=out, progress=lambda stage, done: messages.put((f"{product}: {stage}", done)))
+    simulate(
+        Dataset(data),
+        product,
+        out=out,
+        aum=AUM,
+        progress=lambda stage, done: messages.put((f"{product}: {stage}", done)),
+    )
     return out
 
 
-def run_demo(out: Path, seed: int, progress: Progress) -> list[Run]:
-    """Return the finished runs of One and Supreme on a synthetic market, all under `out`.
+def run_demo(out: Path, seed: int, progress: Progress) -> tuple[QualityReport, list[Run]]:
+    """Return what `check` says of a synthetic market, and the finished runs of One and Supreme on it, all under `out`.
 
     Raises
     ------
@@ -40,12 +49,15 @@ def run_demo(out: Path, seed: int, progress: Progress) -> list[Run]:
     write_market(
         data, DEMO_MARKET.model_copy(update={"seed": seed}), progress=lambda done: progress("synthetic market", done)
     )
+    found = check(Dataset(data))
     with Manager() as manager, ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         messages: Any = manager.Queue()
         jobs = [pool.submit(_simulate, str(data), name, str(out / name), messages) for name in ("one", "supreme")]
         _relay(jobs, messages, progress)
         runs = [Run(job.result()) for job in jobs]
-    return [attribute_run(run, masks=MASKS, seed=seed, rounds=ROUNDS, progress=_named(run, progress)) for run in runs]
+    return found, [
+        attribute_run(run, masks=MASKS, seed=seed, rounds=ROUNDS, progress=_named(run, progress)) for run in runs
+    ]
 
 
 def _named(run: Run, progress: Progress) -> Progress:
