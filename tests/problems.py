@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -133,3 +134,42 @@ def with_limits(limits: Limits, changes: Sequence[tuple[str, float, float]]) -> 
         j = limits.names.index(name)
         lower[j], upper[j] = lo, up
     return Limits(limits.names, limits.exposures, lower, upper, limits.tier)
+
+
+def changed(problem: Problem, **changes: Any) -> Problem:
+    """Return the problem with some arguments replaced."""
+    arguments = {
+        "alpha": problem.alpha,
+        "model": problem.model,
+        "limits": problem.limits,
+        "position_limit": (problem.lower, problem.upper),
+        "gross_limit": problem.gross_limit,
+        "volatility_limit": problem.volatility_limit,
+        "risk_aversion": problem.risk_aversion,
+        "holdings": problem.holdings,
+        "costs": problem.costs,
+        "turnover_limit": problem.turnover_limit,
+    }
+    return Problem(**(arguments | changes))
+
+
+REGIMES: dict[str, dict[str, Any]] = {
+    "interior": {"gross_limit": 9.0, "position_limit": 9.0, "volatility_limit": None, "risk_aversion": 50.0},
+    "volatility": {"gross_limit": 9.0, "position_limit": 0.5, "volatility_limit": 0.02, "risk_aversion": 1.0},
+    "gross": {"gross_limit": 0.3, "position_limit": 0.1, "volatility_limit": None, "risk_aversion": 5.0},
+    "gross and volatility": {"gross_limit": 0.4, "position_limit": 0.3, "volatility_limit": 0.03, "risk_aversion": 1.0},
+    "position": {"gross_limit": 9.0, "position_limit": 0.02, "volatility_limit": None, "risk_aversion": 1.0},
+    "linear costs": {"costs": "linear", "holdings": True, "signal": 0.1, "position_limit": 0.1},
+    "impact": {"costs": "impact", "holdings": True, "signal": 0.1, "position_limit": 0.1},
+    "impact from an empty book": {"costs": "impact", "signal": 0.1, "position_limit": 0.1},
+    "turnover": {"holdings": True, "turnover_limit": 1.1, "position_limit": 0.1},
+    "unequal bounds": {"unequal": True, "position_limit": 0.1},
+    "singular factor covariance": {"rank": 1, "position_limit": 0.1, "volatility_limit": 0.03},
+    "equalities only": {"band": 0.0, "position_limit": 0.2, "gross_limit": 1.0},
+}
+"""Arguments of `random_problem` under which each kind of limit or cost decides."""
+
+
+def planned(regime: str, n: int, seed: int) -> Problem:
+    """Return a problem of a named regime."""
+    return random_problem(np.random.default_rng(seed), n, countries=2, sectors=2, styles=2, **REGIMES[regime])
