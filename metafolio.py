@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -336,13 +335,10 @@ def main() -> None:
     from engine import InfeasibleMandate, SolverFailure
     from risk import DataError
 
-    width = shutil.get_terminal_size((120, 40)).columns
     try:
         app()
     except (DataError, InfeasibleMandate, SolverFailure, OSError) as error:
-        Console(stderr=True, width=max(width, 60)).print(
-            f"metafolio: {error}", style="red", markup=False, highlight=False
-        )
+        errors.print(f"metafolio: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -154,7 +154,7 @@ BAD = {
     "unsorted dates": (lambda data: rewrite(data, lambda frame: frame.iloc[::-1]), "date"),
     "a row twice": (
         lambda data: rewrite(data, lambda frame: frame.loc[frame.index.repeat(1 + (frame.index == 77))]),
-        "twice",
+        "2 times",
     ),
     "time zones": (
         lambda data: rewrite(data, lambda frame: frame.assign(date=frame["date"].dt.tz_localize("UTC"))),
