@@ -15,9 +15,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
+import engine
 from risk import Panel
 from risk.checks import BoolArray, FloatArray
 
@@ -116,16 +115,10 @@ class CrossSection:
 
 
 def gaussianise(values: FloatArray) -> FloatArray:
-    """Return ranks mapped to a standard normal, ties kept at their mean rank, NaN left NaN; shape of `values` (n,).
-
-    Notes
-    -----
-    ``Phi^-1((rank - 1/2) / n)`` over the n known values.
-    """
+    """Return `engine.gaussianise` of the values that are known, and NaN where one is not; shape of `values` (n,)."""
     known = np.isfinite(values)
-    scores = np.full(values.shape, np.nan)
-    scores[known] = ndtri((rankdata(values[known]) - 0.5) / max(int(known.sum()), 1))
-    return scores
+    scores, _ = engine.gaussianise(np.where(known, values, np.nan))
+    return np.where(known, scores, np.nan)
 
 
 def without_group_means(values: FloatArray, country: Codes, sector: Codes) -> FloatArray:
