@@ -291,11 +291,18 @@ def attribute(
 
     def lines(console: Console) -> None:
         table = Table(
-            "model", "stake", "mean TC", "standard error", "rounds", box=None, pad_edge=False, header_style="bold"
+            "model",
+            "share of stake",
+            "mean TC",
+            "standard error",
+            "rounds",
+            box=None,
+            pad_edge=False,
+            header_style="bold",
         )
         for name, row in summary.iterrows():
             numbers = (f"{row['true_contribution']:.5f}", f"{row['standard_error']:.5f}", f"{row['rounds']:.0f}")
-            table.add_row(str(name), f"{row['stake']:,.1f}", *numbers)
+            table.add_row(str(name), f"{row['stake']:.2%}", *numbers)
         console.print(table)
         show_lines([f"tables: {scored.folder}/contribution.parquet and gradient.parquet"], console)
 

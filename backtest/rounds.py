@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
 
 from backtest.dataset import Dataset
 from backtest.forward import forward_returns
@@ -52,7 +53,8 @@ def round_of(
 
 def _score(job: tuple[Round, int, int]) -> tuple[pd.Timestamp, Contribution]:
     (date, predictions, stakes, problem, ahead, scale), masks, seed = job
-    return date, true_contribution(predictions, stakes, problem, ahead, alpha_scale=scale, masks=masks, seed=seed)
+    with threadpool_limits(1):
+        return date, true_contribution(predictions, stakes, problem, ahead, alpha_scale=scale, masks=masks, seed=seed)
 
 
 def _plain(value: Any) -> Any:
@@ -91,7 +93,8 @@ def attribute_run(
         raise DataError(f"{data.folder}: has changed since {run.folder} was made; run the backtest again.")
     product = Product.model_validate(run.record["product"])
     mandate = Mandate.model_validate(run.record["mandate"])
-    market, gone = market_of(data, product, progress=progress)
+    with threadpool_limits(1):
+        market, gone = market_of(data, product, progress=progress)
     nav = run.nav["nav"]
     decided = run.table("solves")["date"]
     positions = market.panel.dates.get_indexer(pd.DatetimeIndex(decided))
@@ -108,7 +111,7 @@ def attribute_run(
             yield item, masks, seed
 
     scores, gradients, log = [], [], []
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with threadpool_limits(1), ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for done, (date, result) in enumerate(pool.map(_score, jobs())):
             progress("true contribution", done / len(resolved))
             table = result.scores.reset_index(names="model")
