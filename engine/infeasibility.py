@@ -148,7 +148,12 @@ def _linear(program: _Program, A: Sparse, b: FloatArray, place: dict[int, int]) 
     cost = np.concatenate([np.zeros(3 * n), np.ones(len(place))])
     free: Any = np.column_stack([np.where(cost > 0, 0.0, -np.inf), np.full(len(cost), np.inf)])
     tight: Any = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    result: Any = optimize.linprog(cost, A_ub=A, b_ub=b, bounds=free, method="highs", options=tight)
+    result: Any = None
+    # On some programs of 2,800 names HiGHS's simplex stops without a status; its interior point solves them to the same tolerances.
+    for method in ("highs", "highs-ipm"):
+        result = optimize.linprog(cost, A_ub=A, b_ub=b, bounds=free, method=method, options=tight)
+        if result.status in (0, 2):
+            break
     if result.status == 2:
         return None
     if result.status != 0:

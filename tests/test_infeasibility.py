@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
 import pytest
 from problems import random_book, random_costs, random_limits, random_model
+from scipy.optimize import linprog
 
 from engine import InfeasibleMandate, Limits, Problem, optimize
 from engine.infeasibility import explain
@@ -209,6 +211,24 @@ def test_two_conflicts_at_once_have_no_single_cure() -> None:
         optimize(Problem(np.zeros(4), model, limits, (np.full(4, 0.0), [0.0, 0.0, 0.1, 0.1]), 1.0, 0.1, 10.0))
     assert len(caught.value.conflict) == 1
     assert set(caught.value.relaxation.values()) == {np.inf}
+
+
+def test_simplex_that_stops_without_a_status_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FactorModel(["A", "B", "C"], ["market"], np.ones((3, 1)), [[0.04]], [0.09] * 3)
+    net = Limits(["net"], np.ones((3, 1)), [0.2], [0.2])
+    problem = Problem([0.0] * 3, model, net, 0.5, gross_limit=0.15, volatility_limit=None, risk_aversion=15.0)
+    solve = linprog
+
+    def stopping(*args: Any, method: str, **options: Any) -> Any:
+        result = solve(*args, method=method, **options)
+        if method == "highs":
+            result.status, result.x = 4, None
+        return result
+
+    monkeypatch.setattr("scipy.optimize.linprog", stopping)
+    found = explain(problem)
+    assert found is not None
+    assert found.relaxation == pytest.approx({"net": 0.05, "gross": 0.05}, abs=1e-8)
 
 
 def test_feasible_problem_has_nothing_to_explain() -> None:
