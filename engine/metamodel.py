@@ -20,7 +20,7 @@ import pandas as pd
 from engine.mandate import AlphaRule
 from engine.transforms import gaussianise, standardise
 from risk import DataError
-from risk.checks import FloatArray, check_labels, freeze
+from risk.checks import FloatArray, check_array, check_labels, freeze
 
 __all__ = ["MetaModel", "alpha_scale", "check_stakes", "grinold_alpha", "meta_model"]
 
@@ -199,13 +199,10 @@ def grinold_alpha(
     Raises
     ------
     DataError
-        If `scores` and `specific_variance` differ in shape.
+        If `scores` and `specific_variance` differ in shape, or a score is not finite.
     """
     scale = alpha_scale(specific_variance, rule, periods_per_year)
-    x = np.asarray(scores, dtype=np.float64)
-    if x.shape != scale.shape:
-        raise DataError(f"`scores` must have shape {scale.shape}; got {x.shape}.")
-    return freeze(scale * x)
+    return freeze(scale * check_array("scores", scores, scale.shape))
 
 
 def check_stakes(stakes: pd.Series[float]) -> dict[str, float]:

@@ -23,6 +23,9 @@ from risk.checks import FloatArray, check_array, check_labels, freeze
 
 __all__ = ["Limits", "Problem"]
 
+RESERVED = ("position", "gross", "volatility", "turnover")
+"""Limits that are no rows of L: a solution reports its duals and binding limits under these names as well."""
+
 PositionLimit = float | npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
 
 
@@ -33,6 +36,7 @@ class Limits:
     Parameters
     ----------
     names : sequence of str, length q
+        Not ``position``, ``gross``, ``volatility`` or ``turnover``: those limits are no rows of L.
     exposures : array_like of shape (N, q)
     lower, upper : array_like of shape (q,)
         May be -inf or inf for a one-sided limit; equal for an equality.
@@ -42,7 +46,8 @@ class Limits:
     Raises
     ------
     DataError
-        If shapes disagree, a name repeats, a bound is NaN, or a lower bound exceeds its upper bound.
+        If shapes disagree, a name repeats or is reserved, a bound is NaN or an infinity that nothing can meet, or a lower
+        bound exceeds its upper bound.
     """
 
     names: tuple[str, ...]
@@ -61,6 +66,12 @@ class Limits:
     ) -> None:
         labels = check_labels("names", names)
         q = len(labels)
+        for label in labels:
+            if label in RESERVED or label.startswith("position:"):
+                raise DataError(
+                    f"limit {label!r} must have another name: {', '.join(RESERVED)} are limits of the problem itself, and a "
+                    "solution could not tell the two apart."
+                )
         L = np.asarray(exposures, dtype=np.float64)
         if L.ndim != 2 or L.shape[1] != q:
             raise DataError(f"`exposures` must have shape (N, {q}), a column for each name; got {L.shape}.")
@@ -73,6 +84,12 @@ class Limits:
             if np.isnan(bound).any():
                 raise DataError(
                     f"`{name}` of limit {labels[int(np.argmax(np.isnan(bound)))]!r} is NaN; use inf for no limit."
+                )
+            never = np.isposinf(bound) if name == "lower" else np.isneginf(bound)
+            if never.any():
+                j = int(np.argmax(never))
+                raise DataError(
+                    f"`{name}` of limit {labels[j]!r} is {bound[j]}, which no portfolio meets; no limit is lower -inf, upper inf."
                 )
             bounds.append(freeze(bound))
         crossed = bounds[0] > bounds[1]
@@ -105,9 +122,9 @@ def aligned(name: str, value: Any, assets: tuple[str, ...]) -> FloatArray:
             raise DataError(
                 f"`{name}` must have the model's assets as its index, in their order; reindex it at the edge."
             )
-        value = value.to_numpy(dtype=np.float64)
+        value = value.to_numpy()
     elif np.ndim(value) == 0:
-        value = np.full(len(assets), float(value))
+        value = np.full(len(assets), value)
     return check_array(name, value, (len(assets),))
 
 

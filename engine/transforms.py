@@ -56,7 +56,7 @@ def gaussianise(values: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
         raise DataError(
             f"`values` must not be infinite; got {array[where]} at position {where}. Give NaN for not covered."
         )
-    table = array.reshape(len(array), -1)
+    table = array[:, None] if array.ndim == 1 else array
     prepared = np.empty(table.shape)
     for start in range(0, table.shape[1], BLOCK):
         prepared[:, start : start + BLOCK] = _gaussian_ranks(table[:, start : start + BLOCK])

@@ -33,9 +33,12 @@ def check_array(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> Floa
     Raises
     ------
     DataError
-        If the shape differs or an entry is NaN or infinite.
+        If an entry is no number, the shape differs, or an entry is NaN or infinite.
     """
-    array = np.array(value, dtype=np.float64)
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"`{name}` must be numbers of shape {shape}; {error}.") from error
     if array.shape != shape:
         raise DataError(f"`{name}` must have shape {shape}; got {array.shape}.")
     bad = ~np.isfinite(array)

@@ -98,6 +98,14 @@ class FactorModel:
         return float(np.sqrt(max(self.variance(weights), 0.0)))
 
     def beta(self, benchmark: npt.ArrayLike) -> FloatArray:
-        """Return each asset's predicted beta to a benchmark portfolio: V b / b'Vb, shape (N,)."""
-        b = np.asarray(benchmark, dtype=np.float64)
+        """Return each asset's predicted beta to a benchmark portfolio: V b / b'Vb, shape (N,).
+
+        Raises
+        ------
+        DataError
+            If the benchmark has another shape, an entry is not finite, or it holds nothing.
+        """
+        b = check_array("benchmark", benchmark, (len(self.assets),))
+        if not b.any():
+            raise DataError("`benchmark` must hold at least one asset; all its weights are 0, so it has no beta.")
         return self.covariance_times(b) / self.variance(b)

@@ -63,6 +63,16 @@ def test_an_empty_portfolio_has_no_parts(model: FactorModel) -> None:
     assert not parts.factor_correlation.any()
 
 
+def test_a_benchmark_without_a_beta_is_refused(model: FactorModel) -> None:
+    for benchmark, message in (
+        (np.zeros(40), "`benchmark` must hold at least one asset"),
+        (np.r_[np.nan, np.ones(39)], "`benchmark` must be finite"),
+        (np.ones(39), "`benchmark` must have shape"),
+    ):
+        with pytest.raises(DataError, match=message):
+            model.beta(benchmark)
+
+
 def test_results_cannot_be_changed(model: FactorModel) -> None:
     with pytest.raises(ValueError, match="read-only"):
         decompose(model, np.ones(40)).contribution[0] = 1.0

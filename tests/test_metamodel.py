@@ -153,5 +153,7 @@ def test_grinold_rule_by_hand() -> None:
     np.testing.assert_array_equal(grinold_alpha(scores, variance, rule), scores * alpha_scale(variance, rule))
     with pytest.raises(DataError, match="scores"):
         grinold_alpha(scores[:1], variance, rule)
+    with pytest.raises(DataError, match="`scores` must be finite"):
+        grinold_alpha([np.nan, 1.0], variance, rule)
     with pytest.raises(DataError, match="specific_variance"):
         alpha_scale([0.0], rule)

@@ -309,6 +309,8 @@ def test_bad_problems_are_refused_with_their_name(rng: np.random.Generator) -> N
         ({"alpha": nan}, r"`alpha` must be finite; got nan at position \(3,\)"),
         ({"alpha": problem.alpha[:-1]}, r"`alpha` must have shape \(20,\); got \(19,\)"),
         ({"alpha": wrong_order}, "`alpha` must have the model's assets as its index"),
+        ({"alpha": ["high"] * 20}, "`alpha` must be numbers"),
+        ({"position_limit": "2 %"}, "`position_limit` must be numbers"),
         ({"risk_aversion": 0.0}, "`risk_aversion` must be > 0; got 0.0"),
         ({"risk_aversion": np.inf}, "`risk_aversion` must be > 0"),
         ({"position_limit": -0.02}, "`position_limit` must be positive; got -0.02"),
@@ -323,6 +325,18 @@ def test_bad_problems_are_refused_with_their_name(rng: np.random.Generator) -> N
     for changes, message in cases:
         with pytest.raises(DataError, match=message):
             changed(problem, **changes)
+
+
+@pytest.mark.parametrize("name", ["position", "gross", "volatility", "turnover", "position:A0001"])
+def test_rows_may_not_take_the_name_of_another_limit(name: str) -> None:
+    with pytest.raises(DataError, match=f"limit '{name}' must have another name"):
+        Limits([name], np.ones((2, 1)), [0.0], [0.0])
+
+
+@pytest.mark.parametrize(("lower", "upper", "side"), [(np.inf, np.inf, "lower"), (-np.inf, -np.inf, "upper")])
+def test_bounds_that_nothing_meets_are_refused(lower: float, upper: float, side: str) -> None:
+    with pytest.raises(DataError, match=f"`{side}` of limit 'net' is -?inf, which no portfolio meets"):
+        Limits(["net"], np.ones((2, 1)), [lower], [upper])
 
 
 def test_book_outside_its_bounds_is_brought_back(rng: np.random.Generator) -> None:

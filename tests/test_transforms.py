@@ -81,6 +81,13 @@ def test_standardise_has_mean_zero_and_deviation_one(rng: np.random.Generator) -
     assert abs(z.std() - 1) < 1e-13
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 2), (3, 0)])
+def test_nothing_to_rank_is_nothing_ranked(shape: tuple[int, ...]) -> None:
+    prepared, coverage = gaussianise(np.empty(shape))
+    assert prepared.shape == shape
+    assert coverage.shape == shape[1:]
+
+
 @pytest.mark.parametrize(
     "values", [np.full(5, 0.1), 0.1 + np.zeros(30) + 1e-17, np.zeros(4), np.array([]), np.ones((2, 2))]
 )
