@@ -229,7 +229,7 @@ class Journal:
         for i in np.flatnonzero(decision.frozen):
             self._notice(t, "frozen", names[i], float(decision.problem.holdings[i]), "no row while its country trades")
         for limit, amount in decision.widened.items():
-            self._notice(t, "limit widened", limit, amount, "only names that cannot be traded have an exposure to it")
+            self._notice(t, "limit widened", limit, amount, "frozen names that no trade can offset")
 
     def held(self, t: int, decision: Decision, conflict: InfeasibleMandate) -> None:
         """Write a decision that found no portfolio and left the book as it was."""

@@ -10,7 +10,7 @@ import pandas as pd
 from backtest.dataset import Predictions
 from backtest.universe import Universe
 from engine import Mandate, Problem, Solution, TradeCosts, optimize
-from engine.limits import mandate_limits, widen_for_frozen
+from engine.limits import mandate_limits, widen_to_reach
 from engine.mandate import CostRule
 from engine.metamodel import MetaModel, grinold_alpha, meta_model
 from risk import DataError, FactorHistory, FactorModel, Panel, RiskSpec, estimate
@@ -66,7 +66,7 @@ class Decision:
     benchmark : ndarray of shape (n,)
         Cap weights of the universe.
     widened : dict of str to float
-        Limits that only frozen names could settle, and by how much they were widened.
+        Limits that no trade could meet because of frozen names, and by how much they were widened.
     country, sector : tuple of str
     """
 
@@ -171,16 +171,16 @@ def prepare(
     country = tuple(panel.countries[c] if c >= 0 else "" for c in panel.country[t][assets])
     sector = tuple(panel.sectors[c] if c >= 0 else "" for c in panel.sector[t][assets])
     before = holdings[assets]
-    limits = mandate_limits(mandate, model, country=country, sector=sector, benchmark=benchmark)
-    limits, widened = widen_for_frozen(limits, frozen, before)
-
     may_not_open = ~members | (locked & ~held)[assets]
     cap = np.where(may_not_open, 0.0, mandate.position_target)
+    lower, upper = np.where(frozen, before, -cap), np.where(frozen, before, cap)
+    limits = mandate_limits(mandate, model, country=country, sector=sector, benchmark=benchmark)
+    limits, widened = widen_to_reach(limits, lower, upper)
     problem = Problem(
         alpha=scale * scores,
         model=model,
         limits=limits,
-        position_limit=(np.where(frozen, before, -cap), np.where(frozen, before, cap)),
+        position_limit=(lower, upper),
         gross_limit=mandate.gross_limit,
         volatility_limit=mandate.volatility_limit,
         risk_aversion=mandate.risk_aversion,

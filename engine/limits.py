@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
 
 from engine.mandate import Mandate
 from engine.problem import Limits
+from engine.solution import SolverFailure
 from risk import DataError, FactorModel
-from risk.checks import BoolArray, FloatArray
+from risk.checks import FloatArray
 
-__all__ = ["mandate_limits", "widen_for_frozen"]
+__all__ = ["mandate_limits", "widen_to_reach"]
+
+NEGLIGIBLE = 1e-8
+"""A miss below the solver's tolerance."""
 
 
 def mandate_limits(
@@ -71,23 +77,48 @@ def mandate_limits(
     return Limits(names, np.column_stack(columns), -upper, upper)
 
 
-def widen_for_frozen(limits: Limits, frozen: BoolArray, weights: FloatArray) -> tuple[Limits, dict[str, float]]:
-    """Return limits that untradable names can meet, and by how much each was widened.
+def widen_to_reach(limits: Limits, lower: FloatArray, upper: FloatArray) -> tuple[Limits, dict[str, float]]:
+    """Return limits that names which cannot be traded leave within reach, and by how much each was widened.
 
-    A row on which no tradable name has an exposure is settled by frozen names alone: no trade can cure it, so it gets
-    its own bound at their exposure, and the amount is reported. Every other row stays as it is.
+    A frozen name that is alone in its country, or whose peers' caps cannot offset it, leaves a row that no trade meets, and
+    with it the net of all rows. Such rows are held at the level nearest to their limit: the least total widening, net last
+    of all, and among equals the category with the most tradable names. Everything else stays as it is; without a name
+    whose bounds exclude 0 nothing is widened.
 
     Parameters
     ----------
     limits : Limits
-    frozen : bool ndarray of shape (N,)
-    weights : ndarray of shape (N,)
-        Weights at which the frozen names stand.
+        Bands around 0, so that w = 0 meets them.
+    lower, upper : ndarray of shape (N,)
+        Position bounds; equal for a name that cannot move.
+
+    Notes
+    -----
+    A linear program: minimise c's over lower <= w <= upper, s >= 0, lo - s <= L'w <= up + s.
     """
-    stuck = ~(limits.exposures[~frozen] != 0).any(axis=0)
-    level = limits.exposures[frozen].T @ weights[frozen]
-    lower = np.where(stuck, np.minimum(limits.lower, level), limits.lower)
-    upper = np.where(stuck, np.maximum(limits.upper, level), limits.upper)
-    amount = np.maximum(upper - limits.upper, limits.lower - lower)
-    widened = {name: float(a) for name, a in zip(limits.names, amount, strict=True) if a > 0}
-    return Limits(limits.names, limits.exposures, lower, upper, limits.tier), widened
+    if not ((lower > 0) | (upper < 0)).any():
+        return limits, {}
+    n, q = limits.exposures.shape
+    tradable = (limits.exposures[lower < upper] != 0).sum(axis=0)
+    price = np.where(np.array(limits.names) == "net", 100.0, 1.0 + 1.0 / (1.0 + tradable))
+    unit = float(np.abs(np.concatenate([lower, upper])).max())  # weights of order 1, as the solver's tolerances expect
+    L, slack = sparse.csr_array(limits.exposures.T), sparse.eye_array(q)
+    result = linprog(
+        np.concatenate([np.zeros(n), price]),
+        A_ub=sparse.vstack([sparse.hstack([L, -slack]), sparse.hstack([-L, -slack])]),
+        b_ub=np.concatenate([limits.upper, -limits.lower]) / unit,
+        bounds=np.column_stack(
+            [np.concatenate([lower / unit, np.zeros(q)]), np.concatenate([upper / unit, np.full(q, np.inf)])]
+        ),
+        method="highs",
+    )
+    if not result.success:
+        raise SolverFailure(
+            f"the least widening of limits for names that cannot be traded was not found: {result.message}"
+        )
+    level = limits.exposures.T @ (result.x[:n] * unit)
+    amount = np.maximum(level - limits.upper, limits.lower - level)
+    out = amount > NEGLIGIBLE
+    widened = {name: float(a) for name, a, missed in zip(limits.names, amount, out, strict=True) if missed}
+    floor, ceiling = np.where(out, level, limits.lower), np.where(out, level, limits.upper)
+    return Limits(limits.names, limits.exposures, floor, ceiling, limits.tier), widened

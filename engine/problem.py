@@ -219,7 +219,8 @@ class Problem:
             if value is None and name != "gross_limit":
                 continue
             if value is None or not np.isfinite(value) or value < 0 or (value == 0 and name != "turnover_limit"):
-                raise DataError(f"`{name}` must be a positive finite number; got {value}.")
+                allowed = "finite and >= 0" if name == "turnover_limit" else "a positive finite number"
+                raise DataError(f"`{name}` must be {allowed}; got {value}.")
         for name, item in (
             ("alpha", aligned("alpha", alpha, assets)),
             ("model", model),
