@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, sparse
+from scipy import sparse
 
+from engine.linear_program import least
 from engine.problem import Problem
 from engine.solution import InfeasibleMandate, SolverFailure
 from risk.checks import FloatArray
@@ -146,19 +147,8 @@ _Found = tuple[FloatArray, FloatArray, float] | None
 def _linear(program: _Program, A: Sparse, b: FloatArray, place: dict[int, int]) -> _Found:
     n = program.matrix.shape[1] // 3
     cost = np.concatenate([np.zeros(3 * n), np.ones(len(place))])
-    free: Any = np.column_stack([np.where(cost > 0, 0.0, -np.inf), np.full(len(cost), np.inf)])
-    tight: Any = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    result: Any = None
-    # On some programs of 2,800 names HiGHS's simplex stops without a status; its interior point solves them to the same tolerances.
-    for method in ("highs", "highs-ipm"):
-        result = optimize.linprog(cost, A_ub=A, b_ub=b, bounds=free, method=method, options=tight)
-        if result.status in (0, 2):
-            break
-    if result.status == 2:
-        return None
-    if result.status != 0:
-        raise SolverFailure(f"HiGHS could not tell which limits are in conflict: {result.message}")
-    return result.x, result.ineqlin.marginals, 0.0
+    found = least(cost, A, b, np.where(cost > 0, 0.0, -np.inf), np.full(len(cost), np.inf))
+    return None if found is None else (*found, 0.0)
 
 
 def _cone(program: _Program, A: Sparse, b: FloatArray, place: dict[int, int]) -> _Found:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog
 
+from engine.linear_program import least
 from engine.mandate import Mandate
 from engine.problem import Limits
-from engine.solution import SolverFailure
 from risk import DataError, FactorModel
 from risk.checks import FloatArray
 
@@ -103,20 +102,15 @@ def widen_to_reach(limits: Limits, lower: FloatArray, upper: FloatArray) -> tupl
     price = np.where(np.array(limits.names) == "net", 100.0, 1.0 + 1.0 / (1.0 + tradable))
     unit = float(np.abs(np.concatenate([lower, upper])).max())  # weights of order 1, as the solver's tolerances expect
     L, slack = sparse.csr_array(limits.exposures.T), sparse.eye_array(q)
-    result = linprog(
+    found = least(
         np.concatenate([np.zeros(n), price]),
-        A_ub=sparse.vstack([sparse.hstack([L, -slack]), sparse.hstack([-L, -slack])]),
-        b_ub=np.concatenate([limits.upper, -limits.lower]) / unit,
-        bounds=np.column_stack(
-            [np.concatenate([lower / unit, np.zeros(q)]), np.concatenate([upper / unit, np.full(q, np.inf)])]
-        ),
-        method="highs",
+        sparse.vstack([sparse.hstack([L, -slack]), sparse.hstack([-L, -slack])]),
+        np.concatenate([limits.upper, -limits.lower]) / unit,
+        np.concatenate([lower / unit, np.zeros(q)]),
+        np.concatenate([upper / unit, np.full(q, np.inf)]),
     )
-    if not result.success:
-        raise SolverFailure(
-            f"the least widening of limits for names that cannot be traded was not found: {result.message}"
-        )
-    level = limits.exposures.T @ (result.x[:n] * unit)
+    assert found is not None, "any book within its bounds is feasible with enough slack"
+    level = limits.exposures.T @ (found[0][:n] * unit)
     amount = np.maximum(level - limits.upper, limits.lower - level)
     out = amount > NEGLIGIBLE
     widened = {name: float(a) for name, a, missed in zip(limits.names, amount, out, strict=True) if missed}

@@ -225,7 +225,7 @@ def test_simplex_that_stops_without_a_status_is_not_the_end(monkeypatch: pytest.
             result.status, result.x = 4, None
         return result
 
-    monkeypatch.setattr("scipy.optimize.linprog", stopping)
+    monkeypatch.setattr("engine.linear_program.linprog", stopping)
     found = explain(problem)
     assert found is not None
     assert found.relaxation == pytest.approx({"net": 0.05, "gross": 0.05}, abs=1e-8)

@@ -317,7 +317,7 @@ def test_bad_problems_are_refused_with_their_name(rng: np.random.Generator) -> N
         ({"position_limit": (np.full(20, 0.1), np.full(20, 0.0))}, "has lower 0.1 above upper 0"),
         ({"gross_limit": 0.0}, "`gross_limit` must be a positive finite number"),
         ({"volatility_limit": np.nan}, "`volatility_limit` must be a positive finite number"),
-        ({"turnover_limit": -1.0}, "`turnover_limit` must be a positive finite number"),
+        ({"turnover_limit": -1.0}, "`turnover_limit` must be finite and >= 0"),
         ({"holdings": np.zeros(3)}, "`holdings` must have shape"),
         ({"costs": random_costs(rng, 19)}, "`costs` must hold 20 assets; got 19"),
         ({"limits": random_limits(rng, random_model(rng, 19, 2, 2, 2))}, "`limits.exposures` must have 20 rows"),
