@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -70,7 +71,7 @@ def show_runs(runs: list[Run], console: Console) -> None:
     from reports.cells import with_unit
 
     found = [run_statistics(run) for run in runs]
-    table = Table("statistic", *(run.record["name"] for run in runs), "definition", box=None, pad_edge=False)
+    table = Table("statistic", *(escape(run.record["name"]) for run in runs), "definition", box=None, pad_edge=False)
     for column in table.columns[1:-1]:
         column.justify, column.no_wrap = "right", True
     for item in found[0]:
@@ -104,9 +105,9 @@ def finish_run(run: Run, *, as_json: bool, quiet: bool) -> None:
         quiet=quiet,
     )
     if record["status"] != "complete":
-        errors.print(
-            f"The run {record['status']}: {record['reason']}. What was done until then is in {run.folder}.", style="red"
-        )
+        reason = str(record["reason"]).rstrip(".")
+        text = f"metafolio: the run ended early ({record['status']}): {reason}. What was done until then is in {run.folder}."
+        errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -188,14 +189,14 @@ def benchmark_models(
     def lines(console: Console) -> None:
         table = Table("model", "dates", "predictions", "not known", box=None, pad_edge=False, header_style="bold")
         for name, row in summary.models.iterrows():
-            table.add_row(str(name), *(f"{row[column]:,}" for column in ("dates", "predictions", "absent")))
+            table.add_row(escape(str(name)), *(f"{row[column]:,}" for column in ("dates", "predictions", "absent")))
         console.print(table)
-        console.print(
+        text = (
             f"{len(summary.dates)} dates, each model with a stake of 1, in {summary.folder}; {len(summary.skipped_dates)} "
             f"dates skipped for a universe that was too small; {summary.filled_features:,} features that were not known "
-            "were taken as their median by the learned models.",
-            highlight=False,
+            "were taken as their median by the learned models."
         )
+        show_lines([text], console)
 
     emit(record, lines, as_json=as_json, quiet=quiet)
 
@@ -244,7 +245,9 @@ def optimize(
 ) -> None:
     """Make one date's book, for trading: asset, target_weight, trade_shares, trade_value, cost, reason."""
     from backtest import Dataset, live_book, write_book
+    from backtest.live import check_out
 
+    check_out(out)
     with progress_bars(show=not quiet and not as_json) as report:
         book, solution = live_book(
             Dataset(data), product, date, holdings=holdings, nav=nav, restricted=restricted, progress=report
@@ -262,9 +265,14 @@ def optimize(
     }
 
     def lines(console: Console) -> None:
-        console.print(
-            f"{solution.status.value} by {solution.method}: forecast volatility {solution.volatility:.2%} a year, gross {solution.gross:.2f}, "
-            f"{len(book)} names, trading cost {record['cost']:,.0f}.\nbinding: {', '.join(solution.binding) or 'nothing'}\norders: {out}"
+        found = f"forecast volatility {solution.volatility:.2%} a year, gross {solution.gross:.2f}, {len(book)} names"
+        show_lines(
+            [
+                f"{solution.status.value} by {solution.method}: {found}, trading cost {record['cost']:,.0f}.",
+                f"binding: {', '.join(solution.binding) or 'nothing'}",
+                f"orders: {out}",
+            ],
+            console,
         )
 
     emit(record, lines, as_json=as_json, quiet=quiet)
@@ -302,7 +310,7 @@ def attribute(
         )
         for name, row in summary.iterrows():
             numbers = (f"{row['true_contribution']:.5f}", f"{row['standard_error']:.5f}", f"{row['rounds']:.0f}")
-            table.add_row(str(name), f"{row['stake']:.2%}", *numbers)
+            table.add_row(escape(str(name)), f"{row['stake']:.2%}", *numbers)
         console.print(table)
         show_lines([f"tables: {scored.folder}/contribution.parquet and gradient.parquet"], console)
 

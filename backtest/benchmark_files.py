@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from backtest.dataset import OPTIONAL_FILES
+from backtest.store import partial_of
 from risk import DataError
 
 __all__ = ["open_target", "write_date", "write_equal_stakes"]
@@ -51,7 +52,7 @@ def open_target(source: Path, out: Path) -> Iterator[Path]:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"`{out}` exists already and is not an empty folder. Name another, or remove it first.")
-    with _partial(out.with_name(out.name + ".partial")) as copy:
+    with _partial(partial_of(out)) as copy:
         _copy_data(source, copy)
         work = copy / "predictions"
         work.mkdir()

@@ -35,6 +35,7 @@ class Journal:
         self.dates = market.panel.dates
         self._nav: list[dict[str, Any]] = []
         self._counts: dict[str, int] = {}
+        self._forecasts: list[float] = []
 
     def _notice(self, t: int, kind: str, asset: str, amount: float, detail: str) -> None:
         self._counts[kind] = self._counts.get(kind, 0) + 1
@@ -79,7 +80,11 @@ class Journal:
             )
         for asset in day.carried:
             self._notice(
-                t, "carried order", self.assets[asset], np.nan, "no row on the day of its fill; waits for the next"
+                t,
+                "carried order",
+                self.assets[asset],
+                np.nan,
+                "no row or no close on the day of its fill; waits for the next",
             )
         self._positions(day, weights, target, ledger)
         self._trades(day)
@@ -166,6 +171,7 @@ class Journal:
         """Write one solve with its signals, model and everything that was left out."""
         date, certificate = self.dates[t], solution.certificate
         relaxed = {**decision.widened, **solution.relaxed}
+        self._forecasts.append(solution.volatility)
         self.writer.append(
             "solves",
             pd.DataFrame(
@@ -238,7 +244,7 @@ class Journal:
     def breach(self, t: int, over: BoolArray, weights: FloatArray) -> None:
         """Write names that drifted over the position limit."""
         for i in np.flatnonzero(over):
-            self._notice(t, "passive breach", self.assets[i], float(weights[i]), "trimmed at the next session")
+            self._notice(t, "passive breach", self.assets[i], float(weights[i]), "traded back at its next session")
 
     def timing(self, label: str, **seconds: float) -> None:
         """Log what a step took, and the largest memory so far."""
@@ -269,7 +275,8 @@ class Journal:
             "end": f"{end:%Y-%m-%d}",
             "nav0": nav0,
             "size_source": universe.size_source,
+            "universe_not_applied": self.product.universe.not_applied(data.market_columns()),
             "counts": self._counts | {"unknown returns taken as 0": len(data.unknown_returns())},
-            "statistics": headline(nav, data.settings.periods_per_year),
+            "statistics": headline(nav, data.settings.periods_per_year, volatility=self._forecasts),
         }
         return self.writer.finish(record)

@@ -52,13 +52,15 @@ class Day:
     gone: list[tuple[int, float]] = field(default_factory=list)
     """Assets booked out, and the value received for each."""
     carried: list[int] = field(default_factory=list)
-    """Assets whose order was due and could not fill, as they had no row."""
+    """Assets whose order was due and could not fill, as they had no row or no close."""
 
 
 @dataclass
 class _Orders:
+    """What one day's decision ordered and has not been filled; 0 shares where nothing is."""
+
+    decided: int
     shares: FloatArray
-    decided: FloatArray
     reason: list[str]
 
 
@@ -90,7 +92,7 @@ class Ledger:
         self.lag = lag
         self.financing_spread = financing_spread
         self.borrow_fee = borrow_fee
-        self._orders = _Orders(np.zeros(n), np.full(n, -1.0), [""] * n)
+        self._orders: list[_Orders] = []
         self._linear = np.zeros(n)
         self._impact = np.zeros(n)
         self._last_date: pd.Timestamp | None = None
@@ -108,13 +110,31 @@ class Ledger:
     @property
     def pending(self) -> BoolArray:
         """Assets with an order that has not filled, shape (N,)."""
-        waiting: BoolArray = self._orders.shares != 0
+        waiting = np.zeros(len(self.value), dtype=np.bool_)
+        for orders in self._orders:
+            waiting |= orders.shares != 0
         return waiting
+
+    def expected_weights(self, t: int) -> FloatArray:
+        """Return what a decision of day t starts from: positions and orders on their way, fractions of net assets, shape (N,).
+
+        An order that was due by t and has not filled is not on its way: the decision replaces it.
+        """
+        expected: FloatArray = (self.value + self._on_the_way(t) * np.nan_to_num(self.price)) / self.nav
+        return expected
+
+    def _on_the_way(self, t: int) -> FloatArray:
+        shares = np.zeros(len(self.value))
+        for orders in self._orders:
+            if orders.decided + self.lag > t:
+                shares += orders.shares
+        return shares
 
     def open_day(self, t: int, date: pd.Timestamp, returns: FloatArray, close: FloatArray, has_row: BoolArray) -> Day:
         """Mark the book at the close of day t and charge financing on yesterday's positions.
 
-        An asset without a row is unchanged, and its next return spans the gap.
+        An asset without a row is unchanged, and its next return spans the gap. The price of one with a row and no close
+        moves by its return.
         """
         day = Day(t, self.nav, np.where(has_row & (self.value != 0), self.value * np.nan_to_num(returns), 0.0))
         days = 0 if self._last_date is None else (date - self._last_date).days
@@ -125,12 +145,15 @@ class Ledger:
         self.cash -= day.financing
         # A pending order is restated as the holding is: had the shares been held since yesterday's close, they would now
         # be this many. Without this an order decided before a split would fill at a multiple of its size.
-        restated = has_row & np.isfinite(self.price) & np.isfinite(returns)
+        priced = has_row & np.isfinite(close)
+        restated = priced & np.isfinite(self.price) & np.isfinite(returns)
         factor = np.ones_like(close)
         factor[restated] = self.price[restated] * (1 + returns[restated]) / close[restated]
-        self._orders.shares = self._orders.shares * factor
+        for orders in self._orders:
+            orders.shares = orders.shares * factor
         self.value = self.value + day.pnl
-        self.price = np.where(has_row, close, self.price)
+        moved = np.where(has_row, self.price * (1 + np.nan_to_num(returns)), self.price)
+        self.price = np.where(priced, close, moved)
         self.shares = np.where(self.value != 0, self.value / np.where(np.isfinite(self.price), self.price, 1.0), 0.0)
         self._last_date = date
         return day
@@ -144,14 +167,23 @@ class Ledger:
             self.cash += received
             self.value[i] = self.shares[i] = 0.0
             day.gone.append((int(i), received))
-        self._orders.shares[gone] = 0.0
+        for orders in self._orders:
+            orders.shares[gone] = 0.0
 
-    def fill(self, day: Day, has_row: BoolArray) -> None:
-        """Fill every order that is due, at this day's close; one whose asset has no row is carried over."""
-        due = (self._orders.shares != 0) & (self._orders.decided + self.lag <= day.t)
-        day.carried = [int(i) for i in np.flatnonzero(due & ~has_row)]
-        for i in np.flatnonzero(due & has_row):
-            shares, price = self._orders.shares[i], self.price[i]
+    def fill(self, day: Day, has_close: BoolArray) -> None:
+        """Fill every order that is due, at this day's close; one whose asset has no close is carried over."""
+        due = [
+            (int(i), orders)
+            for orders in self._orders
+            if orders.decided + self.lag <= day.t
+            for i in np.flatnonzero(orders.shares)
+        ]
+        due.sort(key=lambda pair: pair[0])
+        day.carried = list(dict.fromkeys(i for i, _ in due if not has_close[i]))
+        for i, orders in due:
+            if not has_close[i]:
+                continue
+            shares, price = orders.shares[i], self.price[i]
             value = float(shares * price)
             cost = float(self._linear[i] * abs(value) + self._impact[i] * abs(value) ** 1.5)
             self.shares[i] += shares
@@ -162,9 +194,9 @@ class Ledger:
                 self.value[i] = self.shares[i] = 0.0
             self.cash -= value + cost
             day.cost += cost
-            decided = int(self._orders.decided[i])
-            day.trades.append(Trade(int(i), decided, float(shares), float(price), value, cost, self._orders.reason[i]))
-            self._orders.shares[i] = 0.0
+            day.trades.append(Trade(i, orders.decided, float(shares), float(price), value, cost, orders.reason[i]))
+            orders.shares[i] = 0.0
+        self._orders = [orders for orders in self._orders if orders.shares.any()]
 
     def charge_fees(self, day: Day, management_fee: float, incentive_fee: float) -> None:
         """Take fees, in money, from cash."""
@@ -194,14 +226,17 @@ class Ledger:
     def order(self, t: int, target: FloatArray, which: BoolArray, reason: list[str]) -> None:
         """Fix orders in shares at the close of day t: target * nav / close - shares held, for the assets in `which`.
 
-        They replace whatever was pending for those assets.
+        Shares on their way by t count as held: an order is never called back before its day. One that was due and has not
+        filled is replaced.
         """
-        nav = self.nav
+        nav, coming = self.nav, self._on_the_way(t)
+        for orders in self._orders:
+            if orders.decided + self.lag <= t:
+                orders.shares[which] = 0.0
+        shares = np.zeros(len(self.value))
         for i in np.flatnonzero(which):
-            shares = target[i] * nav / self.price[i] - self.shares[i]
-            self._orders.shares[i] = shares
-            self._orders.decided[i] = t
-            self._orders.reason[i] = reason[i]
+            shares[i] = target[i] * nav / self.price[i] - self.shares[i] - coming[i]
+        self._orders.append(_Orders(t, shares, list(reason)))
 
     def set_costs(self, assets: BoolArray, costs: TradeCosts, nav: float) -> None:
         """Charge from now on what the optimizer priced at this net asset value.

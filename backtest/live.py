@@ -11,12 +11,14 @@ from threadpoolctl import threadpool_limits
 from backtest.dataset import Dataset
 from backtest.products import load_product
 from backtest.simulator import Progress, market_of
+from backtest.store import write_whole
 from backtest.strategy import decide, prepare
+from backtest.tables import parse_date
 from engine import Solution
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["live_book", "write_book"]
+__all__ = ["check_out", "live_book", "write_book"]
 
 
 def _read_asset_file(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -28,7 +30,8 @@ def _read_asset_file(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         If the file cannot be read, lacks a column, or names an asset twice or not at all.
     """
     try:
-        frame = pd.read_csv(path, dtype={"asset": str})
+        # Only an empty cell is missing: an asset may well be called NA.
+        frame = pd.read_csv(path, dtype={"asset": str}, keep_default_na=False, na_values=[""])
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}).") from error
     missing = [name for name in ("asset", *columns) if name not in frame.columns]
@@ -52,10 +55,12 @@ def _positions(path: Path, panel: Panel) -> FloatArray:
 
 
 def _known(path: Path, assets: pd.Index, panel: Panel) -> pd.Index:
-    unknown = [asset for asset in assets if asset not in set(panel.assets)]
+    unknown = sorted(set(assets) - set(panel.assets))
     if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise DataError(
-            f"{path}: {unknown[0]!r} and {len(unknown) - 1} more are not in the market data; correct the names."
+            f"{path}: not in the market data up to {panel.dates[-1]:%Y-%m-%d}: `asset` {unknown[0]!r}{more}. Correct the "
+            "names, or remove them."
         )
     return pd.Index(panel.assets)
 
@@ -100,7 +105,9 @@ def live_book(
     nav = terms.aum if nav is None else nav
     if not (np.isfinite(nav) and nav > 0):
         raise DataError(f"nav must be a positive amount of money; got {nav}.")
-    day = pd.Timestamp(date)
+    if "close" not in data.market_columns():
+        raise DataError(f"`{data.market.file}` has no column `close`, and orders are in shares. Add the column.")
+    day = parse_date("date", date)
     dates = data.dates()
     if day not in dates:
         near = dates[dates <= day]
@@ -170,6 +177,17 @@ def _reasons(
     return reasons
 
 
+def check_out(out: Path) -> None:
+    """Refuse a file that exists already, before any work is done.
+
+    Raises
+    ------
+    DataError
+    """
+    if out.exists():
+        raise DataError(f"{out}: exists already. Give another --out, or remove it first; nothing is overwritten.")
+
+
 def write_book(book: pd.DataFrame, out: Path) -> None:
     """Write orders as CSV: whole or not at all.
 
@@ -178,13 +196,5 @@ def write_book(book: pd.DataFrame, out: Path) -> None:
     DataError
         If `out` exists or its folder cannot be written.
     """
-    if out.exists():
-        raise DataError(f"{out}: exists already. Give another --out, or remove it first; nothing is overwritten.")
-    partial = out.with_name(out.name + ".partial")
-    try:
-        book.to_csv(partial, index=False)
-    except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written ({error.strerror}). Give an --out in a folder that can be written."
-        ) from error
-    partial.rename(out)
+    check_out(out)
+    write_whole(out, book.to_csv(index=False))

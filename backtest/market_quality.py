@@ -39,7 +39,12 @@ def find_market_oddities(
         *_labels(rows, panel, labels),
         *_caps(rows, panel),
         *_empty(rows, "close", "Rule: the asset is left out of the universe (price) on those days."),
-        *_empty(rows, "dollar_volume", "Rule: trailing medians pass over it."),
+        *_empty(
+            rows,
+            "dollar_volume",
+            "Rule: trailing medians pass over it.",
+            " Impact costs need it: a backtest asks for a mandate whose `costs.impact_coefficient` is 0.",
+        ),
         *_stale(rows, panel, settings),
         *_absences(rows, panel, settings),
         *_splits(rows, panel, settings),
@@ -113,9 +118,9 @@ def _caps(rows: MarketRows, panel: Panel) -> list[Finding]:
     return [Finding(Severity.WARNING, "missing_market_cap", rows.file, int(missing.any(axis=0).sum()), text)]
 
 
-def _empty(rows: MarketRows, field: str, rule: str) -> list[Finding]:
+def _empty(rows: MarketRows, field: str, rule: str, without: str = "") -> list[Finding]:
     if field not in rows.numbers:
-        text = f"`{rows.file}` has no column `{field}`; the universe rule asks nothing of it."
+        text = f"`{rows.file}` has no column `{field}`; the universe rule asks nothing of it.{without}"
         return [Finding(Severity.WARNING, f"no_{field}", rows.file, len(rows.assets), text)]
     count = int(np.isnan(rows.numbers[field]).sum())
     if not count:

@@ -17,6 +17,7 @@ from backtest.ledger import Day, Ledger
 from backtest.products import Product, decision_days, load_product
 from backtest.store import Run, RunWriter
 from backtest.strategy import Decision, Market, decide, prepare
+from backtest.tables import parse_date
 from backtest.universe import absence, trailing_median, universe
 from engine import InfeasibleMandate, Mandate, SolverFailure
 from risk import DataError, factor_history
@@ -37,7 +38,8 @@ def market_of(
     """Return what a strategy may read up to `end`, and which assets are gone on which day, shape (T, N)."""
     progress("reading market", 0.0)
     panel = data.panel(end=end)
-    members = universe(panel, product.universe, stale_days=data.settings.stale_days)
+    rule = product.universe.applied_to(data.market_columns())
+    members = universe(panel, rule, stale_days=data.settings.stale_days)
     suspended, gone = absence(panel, data.settings.stale_days)
     # A name that left the universe is still traded out of at what its trading last was.
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
@@ -112,8 +114,8 @@ def _span(
     data: Dataset, start: str | pd.Timestamp | None, end: str | pd.Timestamp | None
 ) -> tuple[pd.Timestamp, pd.Timestamp]:
     dates = data.dates()
-    first = dates[0] if start is None else _as_date("start", start)
-    last = dates[-1] if end is None else _as_date("end", end)
+    first = dates[0] if start is None else parse_date("start", start)
+    last = dates[-1] if end is None else parse_date("end", end)
     for name, value in (("start", first), ("end", last)):
         if not dates[0] <= value <= dates[-1]:
             raise DataError(
@@ -122,16 +124,6 @@ def _span(
     if first > last:
         raise DataError(f"start {first:%Y-%m-%d} is after end {last:%Y-%m-%d}; exchange them.")
     return first, last
-
-
-def _as_date(name: str, value: str | pd.Timestamp) -> pd.Timestamp:
-    try:
-        date = pd.Timestamp(value)
-    except ValueError as error:
-        raise DataError(f"{name} {value!r} is no date; write it as 2024-01-31.") from error
-    if date.tzinfo is not None:
-        raise DataError(f"{name} {value} has a time zone; dates are naive, in the exchange's own calendar.")
-    return date.normalize()
 
 
 class _Simulation:
@@ -175,10 +167,12 @@ class _Simulation:
             try:
                 if nav <= 0:
                     status, reason = "bankrupt", f"net asset value fell to {nav:,.2f} on {dates[t]:%Y-%m-%d}"
-                elif self.decides[t]:
-                    target = self._decide(t, nav)
                 else:
-                    self._trim(t, held)
+                    over = np.abs(held) > self.mandate.position_limit
+                    self.journal.breach(t, over, held)
+                    target = self._decide(t, nav) if self.decides[t] else None
+                    if target is None and over.any():
+                        self._trim(t, held, over)
             except (InfeasibleMandate, SolverFailure) as error:
                 status, reason = "stopped", f"{dates[t]:%Y-%m-%d}: {error}"
             self.journal.day(day, nav, held, target, self.ledger, self.decision)
@@ -219,7 +213,7 @@ class _Simulation:
         dates, has_row = panel.dates, panel.has_row[t]
         day = ledger.open_day(t, dates[t], panel.returns[t], panel.close[t], has_row)
         ledger.book_gone(day, self.gone[t], panel.delisting_return)
-        ledger.fill(day, has_row)
+        ledger.fill(day, has_row & np.isfinite(panel.close[t]))
         month_begins = t == t0 or dates[t].month != dates[t - 1].month
         year_begins = t > t0 and dates[t].year != dates[t - 1].year
         # Last year's profit ends at yesterday's close, before today's lines and this month's fee.
@@ -236,7 +230,8 @@ class _Simulation:
         started = time.perf_counter()
         date = self.panel.dates[t]
         predictions = self.data.latest_predictions(date, self.product.maximum_prediction_age_days)
-        decision = prepare(self.market, t, predictions, self.data.stakes(date), self.ledger.weights, nav, self.mandate)
+        before = self.ledger.expected_weights(t)
+        decision = prepare(self.market, t, predictions, self.data.stakes(date), before, nav, self.mandate)
         prepared = time.perf_counter()
         try:
             solution = decide(decision)
@@ -260,11 +255,7 @@ class _Simulation:
         self.journal.timing(f"{date:%Y-%m-%d}", prepare=prepared - started, solve=time.perf_counter() - prepared)
         return target
 
-    def _trim(self, t: int, weights: FloatArray) -> None:
-        """Order names that drifted beyond the position limit back to the target cap, and log the breach."""
-        over = np.abs(weights) > self.mandate.position_limit
-        if not over.any():
-            return
-        self.journal.breach(t, over, weights)
+    def _trim(self, t: int, weights: FloatArray, over: BoolArray) -> None:
+        """Order names that drifted beyond the position limit back to the target cap."""
         cap = np.sign(weights) * self.mandate.position_target
         self.ledger.order(t, cap, over & ~self.ledger.pending, ["trim"] * len(weights))

@@ -6,7 +6,7 @@ All are functions of the daily account (`nav` of the run folder). NaN means "not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -168,9 +168,12 @@ def statistics(
     )
 
 
-def headline(nav: pd.DataFrame, periods_per_year: int = 252) -> dict[str, float | None]:
-    """Return the statistics of the account alone, by name, for `run.json`; None where not known."""
-    return statistics(nav, periods_per_year=periods_per_year).as_record()
+def headline(
+    nav: pd.DataFrame, periods_per_year: int = 252, *, volatility: Sequence[float] = ()
+) -> dict[str, float | None]:
+    """Return the statistics by name for `run.json`, given each decision's forecast; None where not known."""
+    solves = pd.DataFrame({"volatility": volatility}, dtype=np.float64)
+    return statistics(nav, solves=solves, periods_per_year=periods_per_year).as_record()
 
 
 def run_statistics(run: Run) -> Statistics:

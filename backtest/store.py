@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from risk import DataError, FactorModel
 
-__all__ = ["SCHEMAS", "Run", "RunWriter", "code_fingerprint"]
+__all__ = ["SCHEMAS", "Run", "RunWriter", "code_fingerprint", "partial_of", "write_whole"]
 
 _ROW_GROUP = 100_000
 _DATE, _NAME, _NUMBER = pa.timestamp("ms"), pa.string(), pa.float64()
@@ -76,6 +76,43 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
+def partial_of(out: Path) -> Path:
+    """Return the name under which `out` is written until it is whole.
+
+    Raises
+    ------
+    DataError
+        If `out` has no name of its own, such as ``.`` or ``/``.
+    """
+    if out.name in {"", ".."}:
+        raise DataError(
+            f"--out {str(out)!r} does not name what is to be written. Give it a name, such as {out / 'out'}."
+        )
+    return out.with_name(out.name + ".partial")
+
+
+def write_whole(out: Path, text: str) -> Path:
+    """Write a file beside its name and rename it, so that it is there whole or not at all; return its path.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    """
+    partial = partial_of(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(out)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror}). Give another --out.") from error
+    return out
+
+
 class RunWriter:
     """Writes one run. Use as a context manager; call `finish` once, or nothing appears under the final name.
 
@@ -92,7 +129,7 @@ class RunWriter:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.partial = out.with_name(out.name + ".partial")
+        self.partial = partial_of(out)
         for path, what in (
             (out, "exists already"),
             (self.partial, "is left from a run that did not finish, or is in use"),
@@ -200,7 +237,10 @@ class Run:
             raise DataError(
                 f"{self.folder}: holds no finished run (no run.json). Give a folder that `metafolio backtest` made."
             )
-        self.record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            self.record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path}: is no valid JSON ({error}). Run the backtest again.") from error
 
     def has(self, table: str) -> bool:
         """Return True where the run folder holds this table."""

@@ -89,7 +89,7 @@ def trade_costs(rule: CostRule, model: FactorModel, traded_value: FloatArray, na
     Parameters
     ----------
     traded_value : ndarray of shape (N,)
-        Daily dollar volume, in the fund's currency; positive.
+        Daily dollar volume, in the fund's currency; positive where the rule has an impact.
     nav : float
     year : int
         Trading days in a year.
@@ -97,13 +97,27 @@ def trade_costs(rule: CostRule, model: FactorModel, traded_value: FloatArray, na
     Notes
     -----
     A trade of value v costs (half_spread + commission) |v| + Y sigma_day |v| sqrt(|v| / traded_value).
+
+    Raises
+    ------
+    DataError
+        If Y > 0 and a traded value is not known or 0.
     """
+    if rule.impact_coefficient > 0 and not (traded_value > 0).all():
+        asset = model.assets[int(np.argmin(traded_value > 0))]
+        raise DataError(
+            f"`dollar_volume` of {asset!r} and {int((~(traded_value > 0)).sum())} assets in all is not known or 0 so far, "
+            "and the mandate's `costs.impact_coefficient` asks for it. Add the column `dollar_volume` to the market, or set "
+            "the coefficient to 0."
+        )
     X = model.exposures
     variance = np.einsum("ik,ik->i", X @ model.factor_covariance, X) + model.specific_variance
     daily = np.sqrt(variance / year)
     return TradeCosts(
         linear=np.full(len(X), (rule.half_spread_bps + rule.commission_bps) / 1e4),
-        impact=rule.impact_coefficient * daily * np.sqrt(nav / traded_value),
+        impact=rule.impact_coefficient * daily * np.sqrt(nav / traded_value)
+        if rule.impact_coefficient > 0
+        else 0 * daily,
         borrow=np.full(len(X), rule.borrow_fee_annual),
         annualisation=year / rule.expected_holding_days,
     )

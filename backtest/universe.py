@@ -70,11 +70,27 @@ class UniverseRule(BaseModel):
         >>> UniverseRule.for_columns(("market_cap", "dollar_volume")).minimum_price
         0.0
         """
-        return cls(
-            minimum_price=1.0 if "close" in columns else 0.0,
-            minimum_dollar_volume=1e6 if "dollar_volume" in columns else 0.0,
-            equal_size="dollar_volume" not in columns and "market_cap" not in columns,
-        )
+        rule = cls().applied_to(columns)
+        return rule.model_copy(update={"equal_size": "dollar_volume" not in columns and "market_cap" not in columns})
+
+    def applied_to(self, columns: tuple[str, ...]) -> UniverseRule:
+        """Return the rule without its demands on optional columns that the market file does not have.
+
+        Examples
+        --------
+        >>> UniverseRule(minimum_price=5.0).applied_to(("dollar_volume",)).minimum_price
+        0.0
+        """
+        return self.model_copy(update=dict.fromkeys(self.not_applied(columns), 0.0))
+
+    def not_applied(self, columns: tuple[str, ...]) -> list[str]:
+        """Return the demands of the rule that ask for a column which the market file does not have."""
+        asks = {
+            "minimum_price": "close",
+            "minimum_dollar_volume": "dollar_volume",
+            "minimum_market_cap": "market_cap",
+        }
+        return [name for name, column in asks.items() if column not in columns and getattr(self, name) > 0]
 
 
 @dataclass(frozen=True, eq=False)

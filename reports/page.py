@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,8 @@ from plotly.offline import get_plotlyjs
 from backtest import series
 from backtest.contributions import contribution_summary, scoring_block
 from backtest.statistics import Statistics, by_year, run_statistics, trading_year
-from backtest.store import Run
+from backtest.store import Run, write_whole
 from reports import cells, figures, records, tables
-from risk import DataError
 
 __all__ = ["write"]
 
@@ -82,18 +80,6 @@ def write(run: Run | str | Path, out: str | Path, *, labels: pd.DataFrame | None
     run = run if isinstance(run, Run) else Run(run)
     text = _template().render(_content(run, labels))
     return write_whole(Path(out), text)
-
-
-def write_whole(out: Path, text: str) -> Path:
-    """Write a file beside its name and rename it, so that it is there whole or not at all."""
-    partial = out.with_name(out.name + ".partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}). Give another --out.") from error
-    return out
 
 
 def _template() -> jinja2.Template:
@@ -277,6 +263,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Source", data.get("source")),
         ("Returns", f"{data['return_kind']}, in {currency}" if "return_kind" in data else None),
         ("Size measured by", str(record["size_source"]).replace("_", " ") if record.get("size_source") else None),
+        ("Not asked, for lack of the column", ", ".join(record.get("universe_not_applied", ())).replace("_", " ")),
         ("Seed", record.get("seed")),
         ("Data fingerprint", data.get("fingerprint")),
         ("Code fingerprint", record.get("code")),

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from backtest.statistics import SHORTEST_SAMPLE, trading_year
-from backtest.store import Run
-from reports.page import write_whole
+from backtest.store import Run, write_whole
 from risk import DataError
 
 __all__ = ["write_tearsheet"]

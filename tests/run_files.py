@@ -104,7 +104,7 @@ def _day(
     writer.append("exposures", frame.assign(date=date))
     if t % 40 == 3:
         row = {"date": date, "kind": "passive breach", "asset": assets[0], "amount": 0.0203}
-        writer.append("notices", pd.DataFrame([{**row, "detail": "trimmed at the next session"}]))
+        writer.append("notices", pd.DataFrame([{**row, "detail": "traded back at its next session"}]))
 
 
 def _decision(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from market_files import write_market as write_small
 
 import metafolio
 from backtest import Run
-from benchmarks.verify import limit_violations
+from benchmarks.verify import account_differences, limit_violations
+from engine import InfeasibleMandate
 
 
 def call(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -295,3 +297,140 @@ def test_a_folder_that_is_no_run_is_refused(
     assert call("report", small, "--out", tmp_path / "r.html", monkeypatch=monkeypatch) == 1
     assert "run.json" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("column", ["close", "market_cap", "dollar_volume"])
+def test_a_market_without_an_optional_column_is_run_with_what_it_has(
+    column: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(small, lambda frame: frame.drop(columns=column))
+    product: tuple[str, ...] = ()
+    if column == "dollar_volume":
+        # Impact is a function of the volume: without it the run is refused, unless the mandate charges none.
+        assert backtest(small, tmp_path, monkeypatch) == 1
+        message = " ".join(capsys.readouterr().err.split())
+        assert "dollar_volume" in message
+        assert "impact_coefficient" in message
+        mandate = resources.files("engine") / "mandates" / "one.toml"
+        free = mandate.read_text().replace("impact_coefficient = 0.7", "impact_coefficient = 0.0")
+        (tmp_path / "free.toml").write_text(free)
+        terms = 'name = "Free"\nmandate = "free.toml"\n[risk_model]\nminimum_history = 126\n'
+        (tmp_path / "product.toml").write_text(terms)
+        product = ("--product", str(tmp_path / "product.toml"))
+    assert backtest(small, tmp_path, monkeypatch, *product) == 0
+    run = Run(tmp_path / "run")
+    asked = {"close": ["minimum_price"], "dollar_volume": ["minimum_dollar_volume"], "market_cap": []}
+    assert run.record["universe_not_applied"] == asked[column]
+    excluded = run.table("universe").groupby("reason")["assets"].max()
+    assert excluded[{"close": "price"}.get(column, column)] == 0
+    assert (limit_violations(tmp_path / "run") <= 1e-6).all()
+
+
+def test_a_close_that_is_empty_on_some_days_leaves_the_account_whole(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def empty_a_week(frame: pd.DataFrame) -> pd.DataFrame:
+        days = frame["date"].unique()[296:299]
+        some = frame["date"].isin(days) & frame["asset"].isin([f"A{i:03d}" for i in range(0, 40, 3)])
+        return frame.assign(close=frame["close"].mask(some))
+
+    rewrite(small, empty_a_week)
+    assert backtest(small, tmp_path, monkeypatch) == 0
+    assert (account_differences(tmp_path / "run") < 0.01).all()
+    assert np.isfinite(Run(tmp_path / "run").table("positions")["price"]).all()
+
+
+@pytest.mark.parametrize("date", ["nonsense", "", "nan", "2021-03-22T10:00", "2021-03-22T00:00+01:00"])
+def test_a_date_that_is_none_is_refused_by_name(
+    date: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("optimize", small, "--date", date, "--out", tmp_path / "o.csv", monkeypatch=monkeypatch) == 1
+    message = capsys.readouterr().err
+    assert "`date` must" in message
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("out", [".", "/", ""])
+def test_an_output_without_a_name_is_refused(
+    out: str, run: Run, market: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (("backtest", market), ("report", run.folder)):
+        assert call(*arguments, "--out", out, "--quiet", monkeypatch=monkeypatch) == 1
+        assert "--out" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_take_its_place_leaves_nothing_behind(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    assert call("report", run.folder, "--out", tmp_path / "folder", monkeypatch=monkeypatch) == 1
+    assert "cannot be written" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_names_that_look_like_something_else_are_names(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assets = {"A000": "NA", "A001": "nan", "A002": "0700", "A003": "<b>x</b>", "A004": '[/] "Q"', "A005": "1e5"}
+    models = {"model_0": "date", "model_1": "<script>alert(1)</script>", "model_2": "[/red]", "model_3": "stake"}
+    for name in ("market.parquet", "assets.parquet"):
+        rewrite(small, lambda frame: frame.assign(asset=frame["asset"].replace(assets)), name)
+    rewrite(small, lambda frame: frame.assign(model=frame["model"].replace(models)), "stakes.parquet")
+    for path in (small / "predictions").glob("*.parquet"):
+        frame = pd.read_parquet(path).rename(columns=models)
+        frame.assign(asset=frame["asset"].replace(assets)).to_parquet(path, index=False)
+    (tmp_path / "product.toml").write_text(
+        'name = "One [/] two"\nmandate = "one"\n[risk_model]\nminimum_history = 126\n'
+    )
+    folder, data = tmp_path / "r [red] x=1", tmp_path / "data [bold]"
+    small.rename(data)
+    product = ("--product", tmp_path / "product.toml")
+    assert call("backtest", data, *product, "--out", folder, monkeypatch=monkeypatch) == 0
+    assert "One [/] two" in capsys.readouterr().out
+    assert call("attribute", folder, "--masks", "2", "--rounds", "1", monkeypatch=monkeypatch) == 0
+    assert "[/red]" in capsys.readouterr().out
+    assert call("report", folder, "--out", tmp_path / "r.html", monkeypatch=monkeypatch) == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "<b>x</b>" not in page
+    positions = Run(folder).table("positions")
+    date = Run(folder).table("solves")["date"].iloc[-1]
+    held = positions[(positions["date"] == date) & (positions["shares"] != 0)]
+    held[["asset", "shares"]].to_csv(tmp_path / "held.csv", index=False)
+    pd.DataFrame({"asset": ["NA", "nan"]}).to_csv(tmp_path / "barred.csv", index=False)
+    lists = ("--holdings", tmp_path / "held.csv", "--restricted", tmp_path / "barred.csv")
+    arguments = ("optimize", data, "--date", f"{date:%Y-%m-%d}", *product, *lists, "--out", tmp_path / "o [red].csv")
+    assert call(*arguments, monkeypatch=monkeypatch) == 0
+    assert "o [red].csv" in capsys.readouterr().out.replace("\n", "")
+    orders = pd.read_csv(tmp_path / "o [red].csv", keep_default_na=False).set_index("asset")
+    assert (orders.loc[["NA", "nan"], "reason"] == "restricted").all()
+    assert "0700" in orders.index
+    assert call(*arguments, monkeypatch=monkeypatch) == 1
+
+
+def test_an_asset_that_the_market_does_not_have_is_named(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "held.csv").write_text("asset,shares\nXX,1\n")
+    lists = ("--holdings", tmp_path / "held.csv", "--out", tmp_path / "o.csv")
+    assert call("optimize", small, "--date", "2021-03-22", *lists, "--quiet", monkeypatch=monkeypatch) == 1
+    assert "`asset` 'XX'. Correct" in capsys.readouterr().err
+    rewrite(small, lambda frame: frame.drop(columns="close"))
+    assert call("optimize", small, "--date", "2021-03-22", *lists, "--quiet", monkeypatch=monkeypatch) == 1
+    assert "no column `close`" in capsys.readouterr().err
+
+
+def test_a_run_that_stops_says_why_whatever_its_names(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_decision: object) -> None:
+        raise InfeasibleMandate("No portfolio meets all limits of [/red].", ("net",), {"net": 0.1})
+
+    monkeypatch.setattr("backtest.simulator.decide", refuse)
+    assert call("backtest", market, "--out", tmp_path / "run", "--quiet", monkeypatch=monkeypatch) == 1
+    message = capsys.readouterr().err
+    assert "all limits of [/red]. What was done" in message
+    assert call("report", tmp_path / "run", "--out", tmp_path / "r.html", monkeypatch=monkeypatch) == 0
+    (tmp_path / "run" / "run.json").write_text("{")
+    assert call("report", tmp_path / "run", "--out", tmp_path / "r.html", monkeypatch=monkeypatch) == 1
+    assert "no valid JSON" in capsys.readouterr().err

@@ -94,6 +94,48 @@ def test_an_order_without_a_row_on_its_day_is_carried_to_the_next() -> None:
     assert day.trades[0].price == 55.0
 
 
+def test_an_order_on_its_way_is_kept_and_counted_by_the_next_decision() -> None:
+    ledger = book(lag=2)
+    step(ledger, 0, [np.nan, np.nan], [50.0, 20.0])
+    ledger.order(0, np.array([0.10, 0.0]), BOTH, ["rebalance"] * 2)
+    step(ledger, 1, [0.0, 0.0], [50.0, 20.0])
+    assert ledger.weights.tolist() == [0.0, 0.0]
+    assert ledger.expected_weights(1).tolist() == pytest.approx([0.10, 0.0])
+    ledger.order(1, np.array([0.15, 0.0]), BOTH, ["rebalance"] * 2)
+    first = step(ledger, 2, [0.0, 0.0], [50.0, 20.0])
+    second = step(ledger, 3, [0.0, 0.0], [50.0, 20.0])
+    fills = [(trade.decided, trade.shares) for day in (first, second) for trade in day.trades]
+    assert fills == [(0, pytest.approx(2_000.0)), (1, pytest.approx(1_000.0))]
+    assert ledger.weights[0] == pytest.approx(0.15)
+    assert not ledger.pending.any()
+
+
+def test_a_carried_order_is_replaced_by_the_next_decision() -> None:
+    ledger = book()
+    step(ledger, 0, [np.nan, np.nan], [50.0, 20.0])
+    ledger.order(0, np.array([0.10, 0.0]), BOTH, ["rebalance"] * 2)
+    step(ledger, 1, [np.nan, 0.0], [np.nan, 20.0], [False, True])
+    assert ledger.expected_weights(1).tolist() == [0.0, 0.0]
+    ledger.order(1, np.array([0.04, 0.0]), BOTH, ["rebalance"] * 2)
+    day = step(ledger, 2, [0.0, 0.0], [50.0, 20.0])
+    assert [(trade.decided, trade.shares) for trade in day.trades] == [(1, pytest.approx(800.0))]
+
+
+def test_a_row_without_a_close_moves_by_its_return_and_fills_nothing() -> None:
+    ledger = book()
+    step(ledger, 0, [np.nan, np.nan], [50.0, 20.0])
+    ledger.order(0, np.array([0.10, 0.0]), BOTH, ["rebalance"] * 2)
+    step(ledger, 1, [0.0, 0.0], [50.0, 20.0])
+    ledger.order(1, np.array([0.10, -0.10]), BOTH, ["rebalance"] * 2)
+    day = ledger.open_day(2, DATES[2], np.array([0.04, 0.05]), np.array([np.nan, np.nan]), BOTH)
+    ledger.fill(day, np.array([False, False]))
+    assert ledger.close_day(day) == pytest.approx(1_004_000.0)
+    assert ledger.price.tolist() == pytest.approx([52.0, 21.0])
+    assert (day.trades, day.carried) == ([], [1])
+    day = step(ledger, 3, [0.0, 0.0], [52.0, 21.0])
+    assert [trade.shares for trade in day.trades] == pytest.approx([-5_000.0])
+
+
 @pytest.mark.parametrize(
     ("sign", "delisting", "nav"), [(1, -0.30, 970_000), (-1, -0.30, 1_030_000), (1, np.nan, 1_000_000)]
 )
