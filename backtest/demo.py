@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shutil
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import Manager, get_context
 from pathlib import Path
@@ -41,10 +42,18 @@ def run_demo(out: Path, seed: int, progress: Progress) -> tuple[QualityReport, l
     Raises
     ------
     DataError
-        If `out` exists or cannot be written.
+        If `out` exists or cannot be written. Whatever ends the work early, `out` is removed.
     """
     if out.exists():
         raise DataError(f"{out}: exists already. Give another --out, or remove it first; nothing is overwritten.")
+    try:
+        return _run(out, seed, progress)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _run(out: Path, seed: int, progress: Progress) -> tuple[QualityReport, list[Run]]:
     data = out / "data"
     write_market(
         data, DEMO_MARKET.model_copy(update={"seed": seed}), progress=lambda done: progress("synthetic market", done)

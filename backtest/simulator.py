@@ -18,7 +18,7 @@ from backtest.products import Product, decision_days, load_product
 from backtest.store import Run, RunWriter
 from backtest.strategy import Decision, Market, decide, prepare
 from backtest.tables import parse_date
-from backtest.universe import absence, trailing_median, universe
+from backtest.universe import Universe, absence, trailing_median, universe
 from engine import InfeasibleMandate, Mandate, SolverFailure
 from risk import DataError, factor_history
 from risk.checks import BoolArray, FloatArray
@@ -40,6 +40,7 @@ def market_of(
     panel = data.panel(end=end)
     rule = product.universe.applied_to(data.market_columns())
     members = universe(panel, rule, stale_days=data.settings.stale_days)
+    _check_width(data, product, members)
     suspended, gone = absence(panel, data.settings.stale_days)
     # A name that left the universe is still traded out of at what its trading last was.
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
@@ -52,6 +53,21 @@ def market_of(
         progress=lambda done, total: progress("risk model", done / total),
     )
     return Market(panel, members, suspended, traded, history, product.risk_model), gone
+
+
+def _check_width(data: Dataset, product: Product, found: Universe) -> None:
+    """Refuse a universe that is too narrow for the risk model on every day."""
+    count, wanted = found.members.sum(axis=1), product.risk_model.minimum_assets
+    if count.max() >= wanted:
+        return
+    day = int(np.flatnonzero(count == count.max())[-1])
+    out = found.excluded.iloc[day]
+    reasons = ", ".join(f"{number} by {reason}" for reason, number in out[out > 0].items()) or "none"
+    raise DataError(
+        f"`{data.market.file}` of {data.folder}: the universe has at most {count[day]} assets on a day "
+        f"({found.excluded.index[day]:%Y-%m-%d}; left out: {reasons}), and product {product.name!r} asks for {wanted} "
+        "(`risk_model.minimum_assets`). Add assets, or lower it or the thresholds of the product's [universe]."
+    )
 
 
 @dataclass

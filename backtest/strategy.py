@@ -167,14 +167,19 @@ def prepare(
     model = estimate(
         panel, market.universe.members, market.universe.size, market.spec, t=t, assets=assets, history=market.history
     )
-    meta = meta_model(
-        predictions.values,
-        stakes,
-        assets=tuple(np.array(panel.assets, dtype=object)[inside]),
-        submitted=predictions.submitted,
-        deadline=predictions.date + pd.Timedelta(days=1, microseconds=-1),
-        minimum_assets=mandate.minimum_model_assets,
-    )
+    try:
+        meta = meta_model(
+            predictions.values,
+            stakes,
+            assets=tuple(np.array(panel.assets, dtype=object)[inside]),
+            submitted=predictions.submitted,
+            deadline=predictions.date + pd.Timedelta(days=1, microseconds=-1),
+            minimum_assets=mandate.minimum_model_assets,
+        )
+    except DataError as error:
+        raise DataError(
+            f"decision of {date:%Y-%m-%d}, `predictions/{predictions.date:%Y-%m-%d}` with the stakes in force: {error}"
+        ) from error
     scores = np.zeros(len(names))
     scores[members] = meta.scores
     scale = grinold_alpha(np.ones(len(names)), model.specific_variance, mandate.alpha, panel.periods_per_year)

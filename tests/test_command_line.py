@@ -16,6 +16,7 @@ from market_files import write_market as write_small
 
 import metafolio
 from backtest import Run
+from backtest.synthetic import MarketSpec
 from benchmarks.verify import account_differences, limit_violations
 from engine import InfeasibleMandate
 
@@ -251,7 +252,37 @@ def test_a_universe_of_five_assets_is_refused(
 ) -> None:
     data = write_small(tmp_path / "data", n_assets=5, n_days=320, n_models=3)
     assert backtest(data, tmp_path, monkeypatch) == 1
-    assert "5" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "at most 5 assets" in message
+    assert "`risk_model.minimum_assets`" in message
+    rewrite(data, lambda frame: frame.assign(close=0.5))
+    assert backtest(data, tmp_path, monkeypatch) == 1
+    assert "5 by price" in capsys.readouterr().err
+
+
+def test_a_date_on_which_no_model_can_be_used_is_named(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sorted((small / "predictions").glob("*.parquet"))[-2]
+    frame = pd.read_parquet(path)
+    frame.assign(**dict.fromkeys(frame.columns[1:], 1.0)).to_parquet(path, index=False)
+    assert backtest(small, tmp_path, monkeypatch) == 1
+    message = capsys.readouterr().err
+    assert f"`predictions/{path.stem}`" in message
+    assert "6 constant" in message
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_demo_that_is_cut_off_leaves_nothing_behind(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(_data: object) -> None:
+        raise error
+
+    monkeypatch.setattr("backtest.demo.DEMO_MARKET", MarketSpec(assets=30, years=1.0, models=3, countries=1, sectors=2))
+    monkeypatch.setattr("backtest.demo.check", cut_off)
+    assert call("demo", "--out", tmp_path / "demo", "--quiet", monkeypatch=monkeypatch) in {1, 130}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_of_three_assets_and_a_constant_one_are_left_out_and_listed(
