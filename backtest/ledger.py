@@ -200,7 +200,8 @@ class Ledger:
 
     def charge_fees(self, day: Day, management_fee: float, incentive_fee: float) -> None:
         """Take fees, in money, from cash."""
-        day.management_fee, day.incentive_fee = management_fee, incentive_fee
+        day.management_fee += management_fee
+        day.incentive_fee += incentive_fee
         self.cash -= management_fee + incentive_fee
 
     def close_day(self, day: Day) -> float:

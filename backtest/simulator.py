@@ -191,6 +191,8 @@ class _Simulation:
                         self._trim(t, held, over)
             except (InfeasibleMandate, SolverFailure) as error:
                 status, reason = "stopped", f"{dates[t]:%Y-%m-%d}: {error}"
+            if status != "complete" or t == len(dates) - 1:
+                nav, held = self._close_run(day)
             self.journal.day(day, nav, held, target, self.ledger, self.decision)
             if status != "complete":
                 break
@@ -237,10 +239,17 @@ class _Simulation:
         management = (
             max(day.nav_before - incentive, 0.0) * self.product.management_fee_annual / 12 if month_begins else 0.0
         )
-        if t == len(dates) - 1:
-            incentive += self.fee_year.incentive(ledger.nav - incentive - management, self.product.incentive_fee)
         ledger.charge_fees(day, management, incentive)
         return day, ledger.close_day(day)
+
+    def _close_run(self, day: Day) -> tuple[float, FloatArray]:
+        """Charge the fee on the unfinished year, and return net assets and weights after it.
+
+        After the day's decision: that the run ends here is nothing that a decision may know.
+        """
+        fee = self.fee_year.incentive(self.ledger.nav, self.product.incentive_fee)
+        self.ledger.charge_fees(day, 0.0, fee)
+        return self.ledger.close_day(day), self.ledger.weights.copy()
 
     def _decide(self, t: int, nav: float) -> FloatArray | None:
         started = time.perf_counter()

@@ -101,6 +101,24 @@ def test_decisions_up_to_a_date_do_not_depend_on_what_comes_after(
             assert (first.specific_variance == second.specific_variance).all()
 
 
+def test_a_decision_in_profit_does_not_know_that_the_run_ends_with_it(market: Path, run: Run, tmp_path: Path) -> None:
+    nav, decided = run.nav, pd.DatetimeIndex(run.table("solves")["date"])
+    start = nav["nav"].groupby(nav.index.year).transform("first")
+    profit = decided[(nav["nav"] > start)[decided].to_numpy()]
+    assert len(profit), "the fund must be in profit for a fee to be due"
+    last = profit[-1]
+    other = simulate(Dataset(market), "one", out=tmp_path / "run", end=last)
+    assert other.nav["incentive_fee"].iloc[-1] > 0
+    targets = [
+        rows(r, "weights", until=last).query("date == @last").set_index("asset")["target"].dropna()
+        for r in (run, other)
+    ]
+    pd.testing.assert_series_equal(*targets, check_exact=True)
+    for table in ("signals", "solves", "duals"):
+        before, after = (rows(r, table, until=last) for r in (run, other))
+        pd.testing.assert_frame_equal(before, after, check_exact=True)
+
+
 def test_noise_after_the_date_does_change_what_comes_after(
     market: Path, run: Run, cut: pd.Timestamp, tmp_path: Path
 ) -> None:
