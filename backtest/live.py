@@ -116,7 +116,7 @@ def live_book(
         )
         raise DataError(f"{day:%Y-%m-%d} is no trading day of {data.folder}; {hint}.")
     with threadpool_limits(1):
-        market, _ = market_of(data, terms, end=day, progress=progress)
+        market, gone = market_of(data, terms, end=day, progress=progress)
         panel, t = market.panel, len(market.panel.dates) - 1
         price = pd.DataFrame(panel.close).ffill().to_numpy()[t]
         shares = np.zeros(len(panel.assets)) if holdings is None else _positions(holdings, panel)
@@ -133,7 +133,7 @@ def live_book(
             weights,
             nav,
             mandate,
-            restricted=barred,
+            restricted=barred | gone[t],
         )
         solution = decide(decision)
     costs = decision.problem.costs
@@ -147,7 +147,12 @@ def live_book(
             "trade_value": change * nav,
             "cost": costs.charge(change) * nav,
             "reason": _reasons(
-                decision.members, decision.frozen, barred[decision.assets], decision.problem.holdings, change
+                decision.members,
+                decision.frozen,
+                barred[decision.assets],
+                gone[t][decision.assets],
+                decision.problem.holdings,
+                change,
             ),
         }
     )
@@ -159,13 +164,15 @@ _DUST = 1e-9
 
 
 def _reasons(
-    members: BoolArray, frozen: BoolArray, barred: BoolArray, before: FloatArray, change: FloatArray
+    members: BoolArray, frozen: BoolArray, barred: BoolArray, gone: BoolArray, before: FloatArray, change: FloatArray
 ) -> list[str]:
     """Return why each name is traded or left."""
     reasons = []
-    for inside, stuck, restricted, held, traded in zip(members, frozen, barred, before, change, strict=True):
+    for inside, stuck, restricted, left, held, traded in zip(
+        members, frozen, barred, gone, before, change, strict=True
+    ):
         if stuck:
-            reasons.append("restricted" if restricted else "suspended")
+            reasons.append("gone: settle and remove it" if left else "restricted" if restricted else "suspended")
         elif not inside:
             reasons.append("exit: left the universe")
         elif abs(traded) <= _DUST:

@@ -106,9 +106,9 @@ def trade_costs(rule: CostRule, model: FactorModel, traded_value: FloatArray, na
     if rule.impact_coefficient > 0 and not (traded_value > 0).all():
         asset = model.assets[int(np.argmin(traded_value > 0))]
         raise DataError(
-            f"`dollar_volume` of {asset!r} and {int((~(traded_value > 0)).sum())} assets in all is not known or 0 so far, "
-            "and the mandate's `costs.impact_coefficient` asks for it. Add the column `dollar_volume` to the market, or set "
-            "the coefficient to 0."
+            f"`dollar_volume` of {asset!r} is not known or 0 so far ({int((~(traded_value > 0)).sum())} such assets in all), "
+            "and the mandate's `costs.impact_coefficient` asks for it. Add `dollar_volume` to the market, leave the asset "
+            "out, or set the coefficient to 0."
         )
     X = model.exposures
     variance = np.einsum("ik,ik->i", X @ model.factor_covariance, X) + model.specific_variance

@@ -451,6 +451,26 @@ def test_an_asset_that_the_market_does_not_have_is_named(
     assert "no column `close`" in capsys.readouterr().err
 
 
+def test_an_asset_that_is_gone_gets_no_order_and_one_that_is_suspended_waits(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_two(frame: pd.DataFrame) -> pd.DataFrame:
+        days = frame["date"].unique()
+        gone = (frame["asset"] == "A001") & (frame["date"] > days[290])
+        suspended = (frame["asset"] == "A002") & (frame["date"] > days[315])
+        return frame[~gone & ~suspended]
+
+    rewrite(small, end_two)
+    (tmp_path / "held.csv").write_text("asset,shares\nA001,1000\nA002,1000\nA006,-100\n")
+    lists = ("--holdings", tmp_path / "held.csv", "--out", tmp_path / "o.csv")
+    assert call("optimize", small, "--date", "2021-03-22", *lists, "--quiet", monkeypatch=monkeypatch) == 0
+    orders = pd.read_csv(tmp_path / "o.csv").set_index("asset")
+    assert orders.loc[["A001", "A002"], "trade_shares"].eq(0).all()
+    assert orders.loc["A001", "reason"].startswith("gone")
+    assert orders.loc["A002", "reason"] == "suspended"
+    assert orders.loc["A006", "reason"] == "rebalance"
+
+
 def test_a_run_that_stops_says_why_whatever_its_names(
     market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
