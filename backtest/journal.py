@@ -92,11 +92,14 @@ class Journal:
             self._exposures(date, decision, weights[decision.assets])
 
     def _market_return(self, t: int) -> float:
-        """Return the day's return of the cap-weighted universe, chosen and weighted at yesterday's close."""
-        universe, returns = self.market.universe, self.market.panel.returns[t]
-        inside = universe.members[t - 1] & np.isfinite(returns)
-        size = universe.size[t - 1][inside]
-        return float(size @ returns[inside] / size.sum()) if size.size else np.nan
+        """Return the day's return of the cap-weighted universe, chosen and weighted at yesterday's close.
+
+        A member without a row is unchanged, as it is in the book: on a day when one country trades, the others weigh 0.
+        """
+        inside = self.market.universe.members[t - 1]
+        size = self.market.history.descriptors.size[t - 1][inside]
+        returns = np.nan_to_num(self.market.panel.returns[t][inside])
+        return float(size @ returns / size.sum()) if size.size else np.nan
 
     def _positions(self, day: Day, weights: FloatArray, target: FloatArray | None, ledger: Ledger) -> None:
         date = self.dates[day.t]

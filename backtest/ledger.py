@@ -224,16 +224,16 @@ class Ledger:
             )
         return nav
 
+    def withdraw_late(self, t: int) -> None:
+        """Withdraw orders that were due by t and have not filled: the decision of t takes the book as it is."""
+        self._orders = [orders for orders in self._orders if orders.decided + self.lag > t]
+
     def order(self, t: int, target: FloatArray, which: BoolArray, reason: list[str]) -> None:
         """Fix orders in shares at the close of day t: target * nav / close - shares held, for the assets in `which`.
 
-        Shares on their way by t count as held: an order is never called back before its day. One that was due and has not
-        filled is replaced.
+        Shares on their way count as held: an order is never called back before its day.
         """
         nav, coming = self.nav, self._on_the_way(t)
-        for orders in self._orders:
-            if orders.decided + self.lag <= t:
-                orders.shares[which] = 0.0
         shares = np.zeros(len(self.value))
         for i in np.flatnonzero(which):
             shares[i] = target[i] * nav / self.price[i] - self.shares[i] - coming[i]

@@ -51,10 +51,11 @@ def _positions(path: Path, panel: Panel) -> FloatArray:
     held = pd.to_numeric(_read_asset_file(path, ("shares",))["shares"], errors="coerce")
     if not np.isfinite(held.to_numpy()).all():
         raise DataError(f"{path}: `shares` of {held.index[~np.isfinite(held.to_numpy())][0]!r} is not a finite number.")
-    return held.reindex(_known(path, held.index, panel), fill_value=0.0).to_numpy()
+    _check_known(path, held.index, panel)
+    return held.reindex(list(panel.assets), fill_value=0.0).to_numpy()
 
 
-def _known(path: Path, assets: pd.Index, panel: Panel) -> pd.Index:
+def _check_known(path: Path, assets: pd.Index, panel: Panel) -> None:
     unknown = sorted(set(assets) - set(panel.assets))
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
@@ -62,7 +63,6 @@ def _known(path: Path, assets: pd.Index, panel: Panel) -> pd.Index:
             f"{path}: not in the market data up to {panel.dates[-1]:%Y-%m-%d}: `asset` {unknown[0]!r}{more}. Correct the "
             "names, or remove them."
         )
-    return pd.Index(panel.assets)
 
 
 def live_book(
@@ -89,7 +89,7 @@ def live_book(
     nav : float, optional
         Net asset value in the data set's currency. Default: the product's size.
     restricted : Path, optional
-        CSV of asset: names that may not be traded.
+        CSV of asset: names that may not be traded. One that the market does not have restricts nothing.
 
     Returns
     -------
@@ -102,9 +102,7 @@ def live_book(
         If a file, the date or the size cannot be used.
     """
     terms, mandate = load_product(product)
-    nav = terms.aum if nav is None else nav
-    if not (np.isfinite(nav) and nav > 0):
-        raise DataError(f"nav must be a positive amount of money; got {nav}.")
+    nav = terms.size("nav", nav)
     if "close" not in data.market_columns():
         raise DataError(f"`{data.market.file}` has no column `close`, and orders are in shares. Add the column.")
     day = parse_date("date", date)
@@ -122,8 +120,7 @@ def live_book(
         shares = np.zeros(len(panel.assets)) if holdings is None else _positions(holdings, panel)
         barred = np.zeros(len(panel.assets), dtype=np.bool_)
         if restricted is not None:
-            listed = _read_asset_file(restricted, ()).index
-            barred = np.isin(_known(restricted, listed, panel), listed)
+            barred = np.isin(panel.assets, _read_asset_file(restricted, ()).index)
         weights = np.where(shares != 0, shares * np.nan_to_num(price), 0.0) / nav
         decision = prepare(
             market,
@@ -157,7 +154,29 @@ def live_book(
         }
     )
     moved = (frame["target_weight"].abs() > _DUST) | (decision.problem.holdings != 0)
-    return frame[moved].reset_index(drop=True), solution
+    book = frame[moved].reset_index(drop=True)
+    _same_currency(data, day, book["asset"])
+    return book, solution
+
+
+def _same_currency(data: Dataset, day: pd.Timestamp, assets: pd.Series[str]) -> None:
+    """Refuse a book in several currencies: a number of shares needs prices in the currency of net assets.
+
+    Raises
+    ------
+    DataError
+    """
+    labels = data.labels(day)
+    if "currency" not in labels:
+        return
+    quoted = labels["currency"].reindex(assets)
+    other = quoted[quoted.notna() & (quoted != data.settings.currency)]
+    if len(other):
+        raise DataError(
+            f"`assets` of {data.folder}: {other.index[0]!r} is quoted in {other.iloc[0]} and {len(other)} assets of this book "
+            f"in another currency than the data set's {data.settings.currency}, and currencies are not converted. Give `close` "
+            f"in {data.settings.currency} and label the assets so."
+        )
 
 
 _DUST = 1e-9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,8 +49,25 @@ class Product(Spec):
     risk_model: RiskSpec = RiskSpec()
     assumed: tuple[str, ...] = ()
 
+    def size(self, name: str, given: float | None) -> float:
+        """Return net assets in money: those given, or the product's own.
 
-@cache
+        Raises
+        ------
+        DataError
+            If they are no positive amount, or above the product's capacity.
+        """
+        money = self.aum if given is None else given
+        if not (np.isfinite(money) and money > 0):
+            raise DataError(f"{name} must be a positive amount of money; got {money}.")
+        if self.capacity is not None and money > self.capacity:
+            raise DataError(
+                f"{name} {money:,.0f} is above the capacity of {self.name}, {self.capacity:,.0f}; give less, or a product "
+                "file with another `capacity`."
+            )
+        return float(money)
+
+
 def load_product(name: str) -> tuple[Product, Mandate]:
     """Return a product and its mandate, by the name of a preset (``one``, ``supreme``) or the path of a TOML file.
 

@@ -65,12 +65,14 @@ class QualityReport:
         counts, settings = self.counts, self.settings
         span = "no readable market" if self.span is None else f"{self.span[0].date()} to {self.span[1].date()}"
         absent = [name for name, there in self.features.items() if not there]
+        unread = [name for name, there in self.features.items() if there and name not in {"predictions", "stakes"}]
         lines = [
             f"{settings.name}: {counts['assets']:,} assets, {counts['dates']:,} trading days, {counts['rows']:,} rows, {span}",
             f"currency {settings.currency}, returns {settings.return_kind}, closes {settings.close_kind}, "
             f"{settings.periods_per_year} days a year",
             f"{counts['prediction_dates']:,} prediction dates, {counts['models']:,} models",
             f"not given, so off: {', '.join(absent) or 'nothing'}",
+            *([f"given, and not used yet: {', '.join(unread)}"] if unread else []),
         ]
         lines += [f"{finding.severity.value}: {finding.message}" for finding in self.findings]
         if self.excluded is not None:

@@ -114,9 +114,7 @@ def simulate(
         If data, dates, size or product cannot be used. Nothing is written then.
     """
     terms, mandate = load_product(product)
-    nav0 = terms.aum if aum is None else aum
-    if not (np.isfinite(nav0) and nav0 > 0):
-        raise DataError(f"aum must be a positive amount of money; got {nav0}.")
+    nav0 = terms.size("aum", aum)
     first, last = _span(data, start, end)
     began = time.perf_counter()
     with RunWriter(Path(out)) as writer, threadpool_limits(1):
@@ -275,6 +273,7 @@ class _Simulation:
         which[decision.assets] = ~decision.frozen
         inside = np.zeros(len(which), dtype=np.bool_)
         inside[decision.assets] = decision.members
+        self.ledger.withdraw_late(t)
         self.ledger.order(t, np.nan_to_num(target), which, ["rebalance" if member else "exit" for member in inside])
         self.journal.decided(t, decision, solution, predictions)
         self.journal.timing(f"{date:%Y-%m-%d}", prepare=prepared - started, solve=time.perf_counter() - prepared)

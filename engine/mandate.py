@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -125,7 +124,6 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     return "; ".join(parts) + "."
 
 
-@cache
 def load_mandate(name: str) -> Mandate:
     """Return a mandate by the name of a preset (``one``, ``supreme``) or the path of a TOML file."""
     preset = resources.files("engine") / "mandates" / f"{name}.toml"

@@ -485,3 +485,31 @@ def test_a_run_that_stops_says_why_whatever_its_names(
     (tmp_path / "run" / "run.json").write_text("{")
     assert call("report", tmp_path / "run", "--out", tmp_path / "r.html", monkeypatch=monkeypatch) == 1
     assert "no valid JSON" in capsys.readouterr().err
+
+
+def test_a_fund_above_its_capacity_is_refused(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert backtest(small, tmp_path, monkeypatch, "--aum", "5e9") == 1
+    assert "above the capacity of One, 500,000,000" in capsys.readouterr().err
+
+
+def test_live_orders_in_another_currency_are_refused(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(small, lambda frame: frame.assign(currency="GBP"), "assets.parquet")
+    date = sorted((small / "predictions").glob("*.parquet"))[-1].stem
+    out = tmp_path / "orders.csv"
+    assert call("optimize", small, "--date", date, "--out", out, "--quiet", monkeypatch=monkeypatch) == 1
+    assert "is quoted in GBP" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_check_names_files_that_are_given_and_not_used(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame({"date": [pd.Timestamp("2020-01-01")], "currency": ["USD"], "annual_rate": [0.02]}).to_parquet(
+        small / "rates.parquet"
+    )
+    assert call("check", small, monkeypatch=monkeypatch) == 0
+    assert "given, and not used yet: rates" in capsys.readouterr().out

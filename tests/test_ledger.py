@@ -110,12 +110,24 @@ def test_an_order_on_its_way_is_kept_and_counted_by_the_next_decision() -> None:
     assert not ledger.pending.any()
 
 
+def test_a_carried_order_of_a_name_that_the_next_decision_leaves_alone_is_withdrawn() -> None:
+    ledger = book()
+    step(ledger, 0, [np.nan, np.nan], [50.0, 20.0])
+    ledger.order(0, np.array([0.10, 0.0]), BOTH, ["rebalance"] * 2)
+    step(ledger, 1, [np.nan, 0.0], [np.nan, 20.0], [False, True])
+    ledger.withdraw_late(1)
+    ledger.order(1, np.array([0.0, 0.05]), np.array([False, True]), ["rebalance"] * 2)
+    day = step(ledger, 2, [0.0, 0.0], [50.0, 20.0])
+    assert [trade.asset for trade in day.trades] == [1]
+
+
 def test_a_carried_order_is_replaced_by_the_next_decision() -> None:
     ledger = book()
     step(ledger, 0, [np.nan, np.nan], [50.0, 20.0])
     ledger.order(0, np.array([0.10, 0.0]), BOTH, ["rebalance"] * 2)
     step(ledger, 1, [np.nan, 0.0], [np.nan, 20.0], [False, True])
     assert ledger.expected_weights(1).tolist() == [0.0, 0.0]
+    ledger.withdraw_late(1)
     ledger.order(1, np.array([0.04, 0.0]), BOTH, ["rebalance"] * 2)
     day = step(ledger, 2, [0.0, 0.0], [50.0, 20.0])
     assert [(trade.decided, trade.shares) for trade in day.trades] == [(1, pytest.approx(800.0))]
