@@ -1,6 +1,8 @@
 """Time the synthetic market: seconds, peak memory and disk.
 
 python benchmarks/market.py [--assets 1500] [--years 5] [--models 200]
+
+The market is written to a temporary folder and removed.
 """
 
 from __future__ import annotations
