@@ -117,7 +117,7 @@ def edit_market(folder: Path, row: int, column: str, value: object) -> tuple[str
     return str(frame.loc[row, "date"].date()), str(frame.loc[row, "asset"])
 
 
-def refused(act: Callable[[], object], *parts: str) -> None:
+def assert_refused(act: Callable[[], object], *parts: str) -> None:
     """Assert that `act` raises a DataError of one paragraph that names every part."""
     with pytest.raises(DataError) as caught:
         act()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from market_files import assets_frame, edit_market, refused, rewrite, write_market, write_predictions
+from market_files import assert_refused, assets_frame, edit_market, rewrite, write_market, write_predictions
 
 from backtest.dataset import Dataset
 from backtest.dataset_settings import DatasetSettings
@@ -136,7 +136,9 @@ def test_delisting_return_stands_on_the_last_row(folder: Path) -> None:
     assert panel.delisting_return[2] == -0.3
     assert np.isnan(np.delete(panel.delisting_return, 2)).all()
     edit_market(folder, 5, "delisting_return", 0.1)
-    refused(Dataset(folder).panel, "market.parquet", "delisting_return", "0.1", "'A005'", "2020-01-01", "last row")
+    assert_refused(
+        Dataset(folder).panel, "market.parquet", "delisting_return", "0.1", "'A005'", "2020-01-01", "last row"
+    )
 
 
 # Labels in force
@@ -184,18 +186,18 @@ def test_assets_without_labels_get_no_code(folder: Path) -> None:
 
 def test_an_asset_labelled_twice_is_refused(folder: Path) -> None:
     rewrite(folder, lambda frame: pd.concat([frame, frame.iloc[[3]]]), "assets.parquet")
-    refused(Dataset(folder).panel, "assets.parquet", "'A003'", "two rows", "Keep one")
+    assert_refused(Dataset(folder).panel, "assets.parquet", "'A003'", "two rows", "Keep one")
 
 
 # The folder and its settings
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    refused(lambda: Dataset(tmp_path / "absent"), "absent", "no folder", "assets.parquet")
-    refused(lambda: Dataset(tmp_path), tmp_path.name, "empty", "market.parquet")
+    assert_refused(lambda: Dataset(tmp_path / "absent"), "absent", "no folder", "assets.parquet")
+    assert_refused(lambda: Dataset(tmp_path), tmp_path.name, "empty", "market.parquet")
     write_market(tmp_path)
     (tmp_path / "market.parquet").unlink()
-    refused(lambda: Dataset(tmp_path), "no `market.parquet`")
+    assert_refused(lambda: Dataset(tmp_path), "no `market.parquet`")
 
 
 def test_settings_have_stated_defaults_and_are_read(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_settings_have_stated_defaults_and_are_read(tmp_path: Path) -> None:
 )
 def test_a_typo_in_the_settings_is_refused(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
     folder = write_market(tmp_path / "data", settings=text)
-    refused(lambda: Dataset(folder), "dataset.toml", *parts)
+    assert_refused(lambda: Dataset(folder), "dataset.toml", *parts)
 
 
 def test_fingerprint_follows_content_and_names(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from market_files import refused, write_market, write_predictions
+from market_files import assert_refused, write_market, write_predictions
 
 from backtest.dataset import Dataset
 
@@ -65,7 +65,9 @@ def test_submission_times_in_metadata_tell_who_was_late(folder: Path) -> None:
 )
 def test_bad_submission_times_are_refused(folder: Path, submitted: dict[str, str], parts: tuple[str, ...]) -> None:
     write_predictions(folder, "2020-01-01", pd.DataFrame({"m": [1.0]}, index=["A000"]), submitted)
-    refused(lambda: Dataset(folder).predictions("2020-01-01"), "predictions/2020-01-01.parquet", "submitted", *parts)
+    assert_refused(
+        lambda: Dataset(folder).predictions("2020-01-01"), "predictions/2020-01-01.parquet", "submitted", *parts
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,12 +87,12 @@ def test_bad_submission_times_are_refused(folder: Path, submitted: dict[str, str
 )
 def test_bad_predictions_are_refused(folder: Path, frame: dict[str, list[object]], parts: tuple[str, ...]) -> None:
     pd.DataFrame(frame).to_parquet(folder / "predictions" / "2020-01-01.parquet", index=False)
-    refused(lambda: Dataset(folder).predictions("2020-01-01"), "predictions/2020-01-01.parquet", *parts)
+    assert_refused(lambda: Dataset(folder).predictions("2020-01-01"), "predictions/2020-01-01.parquet", *parts)
 
 
 def test_a_prediction_file_with_a_bad_name_is_refused(folder: Path) -> None:
     (folder / "predictions" / "latest.parquet").write_bytes(b"")
-    refused(Dataset(folder).prediction_dates, "predictions/latest.parquet", "YYYY-MM-DD")
+    assert_refused(Dataset(folder).prediction_dates, "predictions/latest.parquet", "YYYY-MM-DD")
 
 
 def test_latest_predictions_are_never_of_the_future(folder: Path) -> None:
@@ -105,17 +107,17 @@ def test_a_date_without_predictions_is_refused(folder: Path) -> None:
     data = Dataset(folder)
     last = data.prediction_dates()[-1]
     late = last + pd.Timedelta(days=8)
-    refused(
+    assert_refused(
         lambda: data.latest_predictions(late),
         f"no predictions on or within 7 days before {late.date()}",
         f"the last before it in predictions/ is {last.date()}",
         f"Add predictions/{late.date()}.parquet",
     )
-    refused(lambda: data.latest_predictions("2019-12-30"), "the first in predictions/ is 2020-01-01")
-    refused(lambda: data.predictions("2020-01-02"), "no predictions on 2020-01-02", "is 2020-01-01")
+    assert_refused(lambda: data.latest_predictions("2019-12-30"), "the first in predictions/ is 2020-01-01")
+    assert_refused(lambda: data.predictions("2020-01-02"), "no predictions on 2020-01-02", "is 2020-01-01")
     for path in (folder / "predictions").iterdir():
         path.unlink()
-    refused(lambda: Dataset(folder).latest_predictions("2020-01-02"), "has no file")
+    assert_refused(lambda: Dataset(folder).latest_predictions("2020-01-02"), "has no file")
 
 
 # Stakes and exposures
@@ -128,7 +130,7 @@ def test_stakes_are_in_force_until_the_next(folder: Path) -> None:
     data = Dataset(folder)
     assert data.stakes("2020-01-14").to_dict() == {"a": 1.0, "b": 5.0}
     assert data.stakes("2020-01-15").to_dict() == {"a": 0.0, "b": 5.0}
-    refused(
+    assert_refused(
         lambda: data.stakes("2019-12-31"), "stakes.parquet", "2019-12-31", "first is dated 2020-01-01", "Start later"
     )
 
@@ -138,7 +140,7 @@ def test_a_bad_stake_is_refused(folder: Path, value: float) -> None:
     frame = pd.read_parquet(folder / "stakes.parquet")
     frame.loc[1, "stake"] = value
     frame.to_parquet(folder / "stakes.parquet", index=False)
-    refused(
+    assert_refused(
         lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "`stake`", str(value), "'model_1'", "Correct it"
     )
 
@@ -146,12 +148,14 @@ def test_a_bad_stake_is_refused(folder: Path, value: float) -> None:
 def test_stakes_that_are_missing_repeated_or_unsorted_are_refused(folder: Path) -> None:
     frame = pd.read_parquet(folder / "stakes.parquet")
     pd.concat([frame, frame.iloc[:1]]).to_parquet(folder / "stakes.parquet", index=False)
-    refused(lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "'model_0'", "two stakes", "Keep one")
+    assert_refused(
+        lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "'model_0'", "two stakes", "Keep one"
+    )
     early = frame.assign(date=frame["date"] - pd.Timedelta(days=1))
     pd.concat([frame, early]).to_parquet(folder / "stakes.parquet", index=False)
-    refused(lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "`date` must ascend", "Sort")
+    assert_refused(lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "`date` must ascend", "Sort")
     (folder / "stakes.parquet").unlink()
-    refused(lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "date, model, stake")
+    assert_refused(lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "date, model, stake")
 
 
 def test_user_exposures_are_the_latest_not_after(folder: Path) -> None:
@@ -171,7 +175,7 @@ def test_user_exposures_are_the_latest_not_after(folder: Path) -> None:
     later = data.user_exposures("2020-01-09")
     assert later is not None
     assert later["style:value"].to_dict() == {"A": 3.0}
-    refused(lambda: data.user_exposures("2020-01-01"), "exposures.parquet", "2020-01-01", "Start later")
+    assert_refused(lambda: data.user_exposures("2020-01-01"), "exposures.parquet", "2020-01-01", "Start later")
 
 
 def test_metadata_written_by_other_tools_is_read(folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from market_files import refused
+from market_files import assert_refused
 
 from backtest.dataset import Dataset
 from backtest.universe import REASONS, UniverseRule, absence, find_presence, universe
@@ -263,7 +263,7 @@ def test_size_is_the_cap_or_the_trailing_median_volume() -> None:
 def test_data_without_any_size_needs_a_rule_that_says_so() -> None:
     panel = make_panel()
     bare = dataclasses.replace(panel, market_cap=None, dollar_volume=np.full_like(panel.dollar_volume, np.nan))
-    refused(lambda: universe(bare, UniverseRule()), "`market_cap`", "`dollar_volume`", "`equal_size`")
+    assert_refused(lambda: universe(bare, UniverseRule()), "`market_cap`", "`dollar_volume`", "`equal_size`")
     found = universe(bare, UniverseRule.for_columns(()).model_copy(update={"history_days": 3}))
     assert found.size_source == "equal"
     assert found.members[2:].all()
