@@ -89,7 +89,7 @@ def show_runs(runs: list[Run], console: Console) -> None:
 def show_lines(lines: list[str], console: Console) -> None:
     """Print lines as they are."""
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def finish_run(run: Run, *, as_json: bool, quiet: bool) -> None:
