@@ -22,7 +22,7 @@ __all__ = ["DEMO_MARKET", "run_demo"]
 DEMO_MARKET = MarketSpec(assets=250, years=3.5, models=40, countries=6, sectors=8)
 AUM = 20e6
 """Net assets that a market of this size can carry: at One's own size trading costs would be the whole story."""
-ROUNDS, MASKS = 12, 8
+ROUNDS, MASKS = 40, 3
 
 
 def _simulate(data: str, product: str, out: str, messages: queue.Queue[tuple[str, float]]) -> str:
