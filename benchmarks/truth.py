@@ -1,9 +1,9 @@
 """Does a run find what was planted? Information coefficient, volatility, beta and true contribution against the truth.
 
-    python benchmarks/truth.py [--assets 300] [--years 5] [--models 40] [--masks 4] [--seed 1]
+    python benchmarks/truth.py [--assets 300] [--years 5] [--models 40] [--masks 4] [--seed 1 2 3]
 
-Writes a synthetic market, runs One on it, scores every round, and prints each realised figure beside the planted one with
-the standard error of the difference.
+For each seed: writes a synthetic market, runs One on it, scores every round, and prints each realised figure beside the
+planted one with the standard error of the difference; then the mean over the seeds.
 """
 
 from __future__ import annotations
@@ -131,21 +131,13 @@ def contribution_by_kind(run: Run, truth: Truth) -> list[dict[str, object]]:
     return rows
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("assets", 300), ("models", 40), ("masks", 4), ("seed", 1)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--years", type=float, default=5.0)
-    given = parser.parse_args()
-    spec = MarketSpec(
-        assets=given.assets, years=given.years, models=given.models, countries=6, sectors=8, seed=given.seed
-    )
+def study(spec: MarketSpec, masks: int) -> pd.DataFrame:
+    """Write a market, run One on it, score every round, and return the table."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_market(data, spec)
         run = simulate(Dataset(data), "one", out=Path(folder) / "one")
-        attribute_run(run, masks=given.masks, seed=given.seed)
+        attribute_run(run, masks=masks, seed=spec.seed)
         truth = read_truth(data)
         rows = [
             information_coefficient(run, truth),
@@ -153,9 +145,32 @@ def main() -> None:
             *contribution_by_kind(run, truth),
         ]
         print(
-            f"{spec.assets} assets, {spec.years} years, {spec.models} models, seed {spec.seed}; {len(run.table('solves'))} decisions"
+            f"{spec.assets} assets, {spec.years} years, {spec.models} models, seed {spec.seed}; "
+            f"{len(run.table('solves'))} decisions"
         )
-        print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.4f}"))
+    return pd.DataFrame(rows).set_index("figure")
+
+
+def main() -> None:
+    """Print a table for each seed and, for several, their mean: independent markets, so errors add up in squares."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("assets", 300), ("models", 40), ("masks", 4)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--years", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, nargs="+", default=[1, 2, 3])
+    given = parser.parse_args()
+    tables = []
+    for seed in given.seed:
+        spec = MarketSpec(
+            assets=given.assets, years=given.years, models=given.models, countries=6, sectors=8, seed=seed
+        )
+        tables.append(study(spec, given.masks))
+        print(tables[-1].to_string(float_format=lambda x: f"{x:.4f}"), end="\n\n")
+    if len(tables) > 1:
+        mean = sum(table[["realised", "planted"]] for table in tables) / len(tables)
+        mean["standard error"] = np.sqrt(sum(table["standard error"] ** 2 for table in tables)) / len(tables)
+        mean["z"] = (mean["realised"] - mean["planted"]) / mean["standard error"]
+        print(f"mean of {len(tables)} markets\n{mean.to_string(float_format=lambda x: f'{x:.4f}')}")
 
 
 if __name__ == "__main__":
