@@ -13,10 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from backtest.dataset import OPTIONAL_FILES
-from backtest.store import partial_of
+from backtest.store import partial_of, working_folder
 from risk import DataError
 
 __all__ = ["open_target", "write_date", "write_equal_stakes"]
+
+REMEDY = "Copy the data set to a folder of your own, or name such a folder as output."
 
 COPIED = ("assets", "market", *(name for name in OPTIONAL_FILES if name != "stakes"))
 
@@ -45,14 +47,14 @@ def open_target(source: Path, out: Path) -> Iterator[Path]:
                     f"`{source / name}` exists already and is not overwritten. Remove it, or name another folder to "
                     "write a copy of the data set with the benchmark models to."
                 )
-        with _partial(source / "predictions.partial") as work:
+        with working_folder(source / "predictions.partial", REMEDY) as work:
             yield work
             (work / "stakes.parquet").rename(source / "stakes.parquet")
             work.rename(source / "predictions")
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"`{out}` exists already and is not an empty folder. Name another, or remove it first.")
-    with _partial(partial_of(out)) as copy:
+    with working_folder(partial_of(out), REMEDY) as copy:
         _copy_data(source, copy)
         work = copy / "predictions"
         work.mkdir()
@@ -61,25 +63,6 @@ def open_target(source: Path, out: Path) -> Iterator[Path]:
         if out.exists():
             out.rmdir()
         copy.rename(out)
-
-
-@contextmanager
-def _partial(folder: Path) -> Iterator[Path]:
-    """Make a folder to work in, and remove it if the work fails."""
-    if folder.exists():
-        raise DataError(f"`{folder}` is left from an unfinished run, or in use by one. Remove it and try again.")
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(
-            f"`{folder.parent}` cannot be written ({error.strerror}). Copy the data set to a folder of your own, or name "
-            "such a folder as output."
-        ) from error
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _copy_data(source: Path, copy: Path) -> None:

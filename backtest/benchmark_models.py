@@ -19,6 +19,7 @@ from backtest.benchmark_files import open_target, write_date, write_equal_stakes
 from backtest.cross_section import YEAR, CrossSection
 from backtest.dataset import Dataset
 from backtest.learned_models import LEARNERS, WalkForward, feature_matrix
+from backtest.products import decision_days
 from backtest.universe import UniverseRule, universe
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
@@ -116,16 +117,14 @@ class BenchmarkSummary:
 def weekly_dates(dates: pd.DatetimeIndex) -> npt.NDArray[np.intp]:
     """Return the positions of the first trading day of each ISO week that has a year of history, ascending.
 
-    A day is the first of its week when its ISO week differs from that of the trading day before: known on the day itself.
+    They are the decision days of a weekly rebalance: see `decision_days`.
 
     Examples
     --------
     >>> weekly_dates(pd.bdate_range("2020-01-01", periods=262))
     array([253, 258])
     """
-    calendar = dates.isocalendar()
-    week = calendar["year"].to_numpy(np.int64) * 100 + calendar["week"].to_numpy(np.int64)
-    first = np.flatnonzero(week[1:] != week[:-1]) + 1
+    first = np.flatnonzero(decision_days(dates, "weekly"))
     return first[first >= YEAR]
 
 

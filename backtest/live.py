@@ -12,9 +12,9 @@ from backtest.dataset import Dataset
 from backtest.products import load_product
 from backtest.simulator import Progress, market_of
 from backtest.store import write_whole
-from backtest.strategy import decide, prepare
+from backtest.strategy import prepare
 from backtest.tables import parse_date
-from engine import Solution
+from engine import Solution, optimize
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
 
@@ -132,7 +132,7 @@ def live_book(
             mandate,
             restricted=barred | gone[t],
         )
-        solution = decide(decision)
+        solution = optimize(decision.problem)
     costs = decision.problem.costs
     assert costs is not None
     change = np.where(decision.frozen, 0.0, solution.weights - decision.problem.holdings)

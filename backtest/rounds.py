@@ -19,7 +19,7 @@ from backtest.dataset import Dataset
 from backtest.forward import forward_returns
 from backtest.products import Product
 from backtest.simulator import Progress, market_of
-from backtest.store import SCHEMAS, Run
+from backtest.store import SCHEMAS, Run, write_whole
 from backtest.strategy import Market, prepare
 from engine import Contribution, Mandate, Problem, true_contribution
 from risk import DataError
@@ -135,8 +135,6 @@ def attribute_run(
         pq.write_table(table, partial, compression="zstd")
         partial.rename(run.folder / f"{name}.parquet")
     # Everything that a score depends on beside the data: without it nobody could compute it again.
-    (run.folder / "contribution.json").write_text(
-        json.dumps({"rounds": log}, indent=2, default=_plain) + "\n", encoding="utf-8"
-    )
+    write_whole(run.folder / "contribution.json", json.dumps({"rounds": log}, indent=2, default=_plain) + "\n")
     progress("true contribution", 1.0)
     return run

@@ -16,10 +16,10 @@ from backtest.journal import Journal
 from backtest.ledger import Day, Ledger
 from backtest.products import Product, decision_days, load_product
 from backtest.store import Run, RunWriter
-from backtest.strategy import Decision, Market, decide, prepare
+from backtest.strategy import Decision, Market, prepare
 from backtest.tables import parse_date
 from backtest.universe import Universe, absence, trailing_median, universe
-from engine import InfeasibleMandate, Mandate, SolverFailure
+from engine import InfeasibleMandate, Mandate, SolverFailure, optimize
 from risk import DataError, factor_history
 from risk.checks import BoolArray, FloatArray
 
@@ -257,7 +257,7 @@ class _Simulation:
         decision = prepare(self.market, t, predictions, self.data.stakes(date), before, nav, self.mandate)
         prepared = time.perf_counter()
         try:
-            solution = decide(decision)
+            solution = optimize(decision.problem)
         except InfeasibleMandate as conflict:
             if self.mandate.on_infeasible == "stop":
                 raise

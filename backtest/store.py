@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from risk import DataError, FactorModel
 
-__all__ = ["SCHEMAS", "Run", "RunWriter", "code_fingerprint", "partial_of", "write_whole"]
+__all__ = ["SCHEMAS", "Run", "RunWriter", "code_fingerprint", "partial_of", "working_folder", "write_whole"]
 
 _ROW_GROUP = 100_000
 _DATE, _NAME, _NUMBER = pa.timestamp("ms"), pa.string(), pa.float64()
@@ -111,6 +112,36 @@ def write_whole(out: Path, text: str) -> Path:
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror}). Give another --out.") from error
     return out
+
+
+@contextmanager
+def working_folder(folder: Path, remedy: str) -> Iterator[Path]:
+    """Make a folder to work in, and remove it if the work fails.
+
+    Parameters
+    ----------
+    folder : Path
+    remedy : str
+        What to do where it cannot be made.
+
+    Raises
+    ------
+    DataError
+        If it exists already or cannot be made.
+    """
+    if folder.exists():
+        raise DataError(
+            f"`{folder}` is in the way: {folder.name} is left from an unfinished run, or in use by one. Remove it and try again."
+        )
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"`{folder.parent}` cannot be written ({error.strerror}). {remedy}") from error
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class RunWriter:

@@ -9,14 +9,14 @@ import pandas as pd
 
 from backtest.dataset import Predictions
 from backtest.universe import Universe
-from engine import Mandate, Problem, Solution, TradeCosts, optimize
+from engine import Mandate, Problem, TradeCosts
 from engine.limits import mandate_limits, widen_to_reach
 from engine.mandate import CostRule
 from engine.metamodel import MetaModel, grinold_alpha, meta_model
 from risk import DataError, FactorHistory, FactorModel, Panel, RiskSpec, estimate
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["Decision", "Market", "decide", "prepare", "trade_costs"]
+__all__ = ["Decision", "Market", "prepare", "trade_costs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +208,3 @@ def prepare(
         turnover_limit=mandate.turnover_limit,
     )
     return Decision(problem, assets, members, frozen, meta, scores, scale, benchmark, widened, country, sector)
-
-
-def decide(decision: Decision) -> Solution:
-    """Return the book of a decision."""
-    return optimize(decision.problem)

@@ -20,7 +20,6 @@ Random streams are drawn per subject, so the market does not change with the num
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,8 @@ from threadpoolctl import threadpool_limits
 from backtest import synthetic_files as files
 from backtest import synthetic_market as market
 from backtest import synthetic_models as models
+from backtest.products import Rebalance, decision_days
+from backtest.store import partial_of, working_folder
 from backtest.synthetic_latents import Latents, draw_path, plant
 from backtest.synthetic_spec import MarketSpec
 from risk import DataError, FactorModel
@@ -40,6 +41,7 @@ from risk import DataError, FactorModel
 __all__ = ["MarketSpec", "Truth", "read_truth", "write_market"]
 
 Progress = Callable[[float], None]
+SCHEDULES: dict[str, Rebalance] = {"day": "daily", "week": "weekly", "month": "monthly"}
 WORLD_SHARE = 0.25
 """Share of the work, for the progress bar, that is done when the predictions begin."""
 
@@ -146,33 +148,17 @@ def write_market(folder: Path, spec: MarketSpec, progress: Progress | None = Non
     The same spec gives the same bytes. BLAS is held to one thread, for its sums depend on the number of threads.
     """
     folder = Path(folder).resolve()
-    partial = folder.with_name(folder.name + ".partial")
+    partial = partial_of(folder)
     latents = plant(spec.half_lives, spec.information_coefficient)
-    _claim(folder, partial)
-    try:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} already exists and is not an empty folder; name another, or remove it first.")
+    with working_folder(partial, "Name a folder that you may write to."):
         with threadpool_limits(limits=1):
             _write_all(partial, spec, latents, progress or (lambda _: None))
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return read_truth(folder)
-
-
-def _claim(folder: Path, partial: Path) -> None:
-    """Make the folder to work in, or say why it cannot be made."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} already exists and is not an empty folder; name another, or remove it first.")
-    if partial.exists():
-        raise DataError(f"{partial} is left from an unfinished run, or in use by one; remove it and try again.")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror}. Name a folder that you may write to."
-        ) from error
 
 
 def _write_all(folder: Path, spec: MarketSpec, latents: Latents, progress: Progress) -> None:
@@ -225,14 +211,9 @@ def _write_all(folder: Path, spec: MarketSpec, latents: Latents, progress: Progr
 
 def _prediction_sessions(sessions: pd.DatetimeIndex, every: str) -> npt.NDArray[np.intp]:
     """Return the positions of the first session of each day, ISO week or month."""
-    if every == "day":
-        return np.arange(len(sessions))
-    if every == "month":
-        period = (sessions.year * 12 + sessions.month).to_numpy()
-    else:
-        weeks = sessions.isocalendar()
-        period = (weeks["year"] * 100 + weeks["week"]).to_numpy(np.int64)
-    return np.flatnonzero(np.concatenate([[True], np.diff(period) != 0]))
+    first = decision_days(sessions, SCHEDULES[every])
+    first[0] = True  # a market begins with predictions
+    return np.flatnonzero(first)
 
 
 def read_truth(folder: Path) -> Truth:

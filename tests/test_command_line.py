@@ -477,7 +477,7 @@ def test_a_run_that_stops_says_why_whatever_its_names(
     def refuse(_decision: object) -> None:
         raise InfeasibleMandate("No portfolio meets all limits of [/red].", ("net",), {"net": 0.1})
 
-    monkeypatch.setattr("backtest.simulator.decide", refuse)
+    monkeypatch.setattr("backtest.simulator.optimize", refuse)
     assert call("backtest", market, "--out", tmp_path / "run", "--quiet", monkeypatch=monkeypatch) == 1
     message = capsys.readouterr().err
     assert "all limits of [/red]. What was done" in message

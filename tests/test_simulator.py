@@ -13,9 +13,8 @@ from market_files import write_market as write_small
 import engine
 from backtest import Dataset, Run, simulate
 from backtest.products import decision_days
-from backtest.strategy import Decision, decide
 from benchmarks.verify import account_differences, limit_violations, residuals
-from engine import InfeasibleMandate, Solution
+from engine import InfeasibleMandate, Problem, Solution, optimize
 from risk import DataError
 
 
@@ -128,14 +127,14 @@ def test_a_date_without_a_portfolio_stops_the_run_or_holds_the_book_as_the_manda
 ) -> None:
     asked = 0
 
-    def refuse_the_fifth(decision: Decision) -> Solution:
+    def refuse_the_fifth(problem: Problem) -> Solution:
         nonlocal asked
         asked += 1
         if asked == 5:
             raise InfeasibleMandate("No portfolio meets all limits: a planted conflict.", ("net",), {"net": 0.1})
-        return decide(decision)
+        return optimize(problem)
 
-    monkeypatch.setattr("backtest.simulator.decide", refuse_the_fifth)
+    monkeypatch.setattr("backtest.simulator.optimize", refuse_the_fifth)
     mandate = (Path(engine.__file__).parent / "mandates" / "one.toml").read_text()
     (tmp_path / "mandate.toml").write_text(f'on_infeasible = "{on_infeasible}"\n' + mandate)
     product = tmp_path / "product.toml"
