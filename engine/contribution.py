@@ -191,7 +191,9 @@ def true_contribution(
     shares, models = stake / stake[stake > 0].sum(), [names[j] for j in usable]
     P = np.ascontiguousarray(prepared[:, usable])
     alpha_at_full_stakes = scale * standardise(weighted_sum(P, shares))
-    layer = OptimizerLayer(_from_empty(problem, alpha_at_full_stakes), backend, jobs=1)
+    layer = OptimizerLayer(
+        problem.replace(alpha=alpha_at_full_stakes, holdings=None, turnover_limit=None), backend, jobs=1
+    )
     free: list[IntArray] = []
     residuals: list[float] = []
 
@@ -356,17 +358,3 @@ def _check_options(masks: int, keep_probability: float) -> None:
         raise DataError(f"`masks` must be at least 1; got {masks}.")
     if not 0 < keep_probability <= 1:
         raise DataError(f"`keep_probability` must be above 0 and at most 1; got {keep_probability}.")
-
-
-def _from_empty(problem: Problem, alpha: FloatArray) -> Problem:
-    """Return the problem with another alpha, an empty book and no turnover limit."""
-    return Problem(
-        alpha,
-        problem.model,
-        problem.limits,
-        (problem.lower, problem.upper),
-        problem.gross_limit,
-        problem.volatility_limit,
-        problem.risk_aversion,
-        costs=problem.costs,
-    )

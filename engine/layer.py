@@ -223,7 +223,7 @@ class OptimizerLayer(torch.nn.Module):
         for b, (a, w) in enumerate(zip(alpha, weights, strict=True)):
             if not np.isfinite(w).all():
                 raise SolverFailure(_unsolved(f"the solver returned no finite weights for book {b}"))
-            problem = with_alpha(self.problem, a)
+            problem = self.problem.replace(alpha=a)
             theta = self.program.multipliers(w, [dual[b] for dual in duals])
             sharp, prices = refine(problem, w, theta)
             if accepted(certify(problem, sharp, prices)):
@@ -271,22 +271,6 @@ class _Solve(torch.autograd.Function):
         g[:, moving] = inner * size * (program.unit**2 * program.worth)
         ctx.layer._prove_derivative(solved.books, u.numpy(), g.numpy())
         return g, None
-
-
-def with_alpha(problem: Problem, alpha: FloatArray) -> Problem:
-    """Return the same problem with another alpha."""
-    return Problem(
-        alpha,
-        problem.model,
-        problem.limits,
-        (problem.lower, problem.upper),
-        problem.gross_limit,
-        problem.volatility_limit,
-        problem.risk_aversion,
-        problem.holdings,
-        problem.costs,
-        problem.turnover_limit,
-    )
 
 
 def _through_cvxpylayers(program: ConeProgram) -> CvxpyLayer:

@@ -236,6 +236,22 @@ class Problem:
         ):
             object.__setattr__(self, name, item)
 
+    def replace(self, **changes: Any) -> Problem:
+        """Return the same problem with some of its arguments replaced, checked like any other."""
+        arguments: dict[str, Any] = {
+            "alpha": self.alpha,
+            "model": self.model,
+            "limits": self.limits,
+            "position_limit": (self.lower, self.upper),
+            "gross_limit": self.gross_limit,
+            "volatility_limit": self.volatility_limit,
+            "risk_aversion": self.risk_aversion,
+            "holdings": self.holdings,
+            "costs": self.costs,
+            "turnover_limit": self.turnover_limit,
+        }
+        return Problem(**(arguments | changes))
+
     def objective(self, weights: npt.ArrayLike) -> float:
         """Return alpha'w - (g0/2) w'Vw - A cost(w - h) - borrow(w), per year."""
         w = np.asarray(weights, dtype=np.float64)

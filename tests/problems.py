@@ -136,23 +136,6 @@ def with_limits(limits: Limits, changes: Sequence[tuple[str, float, float]]) -> 
     return Limits(limits.names, limits.exposures, lower, upper, limits.tier)
 
 
-def changed(problem: Problem, **changes: Any) -> Problem:
-    """Return the problem with some arguments replaced."""
-    arguments = {
-        "alpha": problem.alpha,
-        "model": problem.model,
-        "limits": problem.limits,
-        "position_limit": (problem.lower, problem.upper),
-        "gross_limit": problem.gross_limit,
-        "volatility_limit": problem.volatility_limit,
-        "risk_aversion": problem.risk_aversion,
-        "holdings": problem.holdings,
-        "costs": problem.costs,
-        "turnover_limit": problem.turnover_limit,
-    }
-    return Problem(**(arguments | changes))
-
-
 REGIMES: dict[str, dict[str, Any]] = {
     "interior": {"gross_limit": 9.0, "position_limit": 9.0, "volatility_limit": None, "risk_aversion": 50.0},
     "volatility": {"gross_limit": 9.0, "position_limit": 0.5, "volatility_limit": 0.02, "risk_aversion": 1.0},

@@ -8,7 +8,7 @@ from problems import random_problem
 
 from engine import Contribution, Problem, optimize, true_contribution
 from engine.contribution import mask_gradients
-from engine.layer import OptimizerLayer, with_alpha
+from engine.layer import OptimizerLayer
 from engine.masks import keep
 from engine.transforms import gaussianise, standardise
 from risk import DataError
@@ -131,7 +131,7 @@ def test_score_is_the_slope_of_the_return_in_the_stake(
     )
 
     def realised(s: np.ndarray) -> float:
-        return float(optimize(with_alpha(problem, scale * standardise(P @ s))).weights @ returns)
+        return float(optimize(problem.replace(alpha=scale * standardise(P @ s))).weights @ returns)
 
     assert result.portfolio_return == pytest.approx(realised(shares), abs=1e-7)
     assert result.mask_return == pytest.approx(result.portfolio_return, abs=1e-7)

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from problems import (
     REGIMES,
-    changed,
     planned,
     random_book,
     random_costs,
@@ -137,22 +136,22 @@ def test_duals_are_the_gain_per_unit_of_every_limit() -> None:
             continue
         # A positive dual prices the upper side, a negative one the lower: moving that side by e changes the objective by dual e.
         if lower == upper:
-            moved = gain(lambda e: changed(problem, limits=with_limits(limits, [(name, lower + e, upper + e)])))  # noqa: B023
+            moved = gain(lambda e: problem.replace(limits=with_limits(limits, [(name, lower + e, upper + e)])))  # noqa: B023
         elif dual > 0:
-            moved = gain(lambda e: changed(problem, limits=with_limits(limits, [(name, lower, upper + e)])))  # noqa: B023
+            moved = gain(lambda e: problem.replace(limits=with_limits(limits, [(name, lower, upper + e)])))  # noqa: B023
         else:
-            moved = gain(lambda e: changed(problem, limits=with_limits(limits, [(name, lower + e, upper)])))  # noqa: B023
+            moved = gain(lambda e: problem.replace(limits=with_limits(limits, [(name, lower + e, upper)])))  # noqa: B023
         assert dual == pytest.approx(moved, rel=2e-3, abs=2e-5), name
         checked.append(name)
     assert len(checked) >= 4
-    assert gain(lambda e: changed(problem, gross_limit=1.6 + e)) == pytest.approx(solution.duals["gross"], rel=2e-3)
-    assert gain(lambda e: changed(problem, turnover_limit=0.62 + e)) == pytest.approx(
+    assert gain(lambda e: problem.replace(gross_limit=1.6 + e)) == pytest.approx(solution.duals["gross"], rel=2e-3)
+    assert gain(lambda e: problem.replace(turnover_limit=0.62 + e)) == pytest.approx(
         solution.duals["turnover"], rel=2e-3
     )
-    assert gain(lambda e: changed(problem, volatility_limit=0.085 + e)) == pytest.approx(
+    assert gain(lambda e: problem.replace(volatility_limit=0.085 + e)) == pytest.approx(
         solution.duals["volatility"], rel=5e-3
     )
-    assert gain(lambda e: changed(problem, position_limit=0.08 + e)) == pytest.approx(
+    assert gain(lambda e: problem.replace(position_limit=0.08 + e)) == pytest.approx(
         solution.duals["position"], rel=2e-3
     )
     assert {"gross", "turnover", "volatility", "position"} <= set(solution.binding)
@@ -168,11 +167,11 @@ def test_redundant_and_empty_rows(rng: np.random.Generator) -> None:
         [*problem.limits.lower, -0.01, 0.0, -1.0],
         [*problem.limits.upper, 0.0, 0.0, 0.5],
     )
-    plain, doubled = optimize(problem), optimize(changed(problem, limits=more))
+    plain, doubled = optimize(problem), optimize(problem.replace(limits=more))
     np.testing.assert_allclose(plain.weights, doubled.weights, atol=1e-6)
     assert plain.free_directions == doubled.free_directions
     with pytest.raises(InfeasibleMandate) as refused:
-        optimize(changed(problem, limits=with_limits(more, [("nobody", 0.1, 0.2)])))
+        optimize(problem.replace(limits=with_limits(more, [("nobody", 0.1, 0.2)])))
     assert refused.value.conflict == ("nobody",)
     assert refused.value.relaxation["nobody"] == pytest.approx(0.1, abs=1e-9)
 
@@ -181,10 +180,10 @@ def test_names_that_cannot_move_stay(rng: np.random.Generator) -> None:
     problem = random_problem(rng, 60, costs="impact", holdings=True)
     lower, upper = problem.lower.copy(), problem.upper.copy()
     lower[:8] = upper[:8] = problem.holdings[:8]
-    solution = optimize(changed(problem, position_limit=(lower, upper)))
+    solution = optimize(problem.replace(position_limit=(lower, upper)))
     np.testing.assert_allclose(solution.weights[:8], problem.holdings[:8], atol=1e-9)
     # Nothing can move at all: the book is what it is, and that is proven.
-    still = changed(problem, position_limit=(np.zeros(60), np.zeros(60)), holdings=np.zeros(60))
+    still = problem.replace(position_limit=(np.zeros(60), np.zeros(60)), holdings=np.zeros(60))
     empty = optimize(still)
     np.testing.assert_allclose(empty.weights, 0.0, atol=1e-12)
     assert empty.free_directions == 0
@@ -192,12 +191,12 @@ def test_names_that_cannot_move_stay(rng: np.random.Generator) -> None:
 
 def test_no_turnover_at_all_keeps_the_book(rng: np.random.Generator) -> None:
     problem = random_problem(rng, 40, costs="linear")
-    solution = optimize(changed(problem, turnover_limit=0.0))
+    solution = optimize(problem.replace(turnover_limit=0.0))
     np.testing.assert_allclose(solution.weights, 0.0, atol=1e-7)
 
 
 def test_no_signal_is_no_book(rng: np.random.Generator) -> None:
-    solution = optimize(changed(random_problem(rng, 40, costs="impact"), alpha=np.zeros(40)))
+    solution = optimize(random_problem(rng, 40, costs="impact").replace(alpha=np.zeros(40)))
     np.testing.assert_allclose(solution.weights, 0.0, atol=1e-7)
     assert solution.certificate.objective == pytest.approx(0.0, abs=1e-10)
 
@@ -262,13 +261,13 @@ def test_extra_constraint_and_objective_term(rng: np.random.Generator) -> None:
     upper = problem.upper.copy()
     upper[best] = 0.01
     np.testing.assert_allclose(
-        capped.weights, optimize(changed(problem, position_limit=(problem.lower, upper))).weights, atol=1e-5
+        capped.weights, optimize(problem.replace(position_limit=(problem.lower, upper))).weights, atol=1e-5
     )
 
     # A term: 3 w'Vw more is the same as risk aversion higher by 6, up to the volatility limit's price.
     d, F, X = problem.model.specific_variance, problem.model.factor_covariance, problem.model.exposures
     term = optimize(problem, extra=lambda w: -3 * (cp.quad_form(X.T @ w, cp.psd_wrap(F)) + d @ cp.square(w)))
-    np.testing.assert_allclose(term.weights, optimize(changed(problem, risk_aversion=21.0)).weights, atol=1e-5)
+    np.testing.assert_allclose(term.weights, optimize(problem.replace(risk_aversion=21.0)).weights, atol=1e-5)
 
     mixed = optimize(problem, extra=lambda w: [w[best] <= 0.01, -cp.norm1(w) * 0.01, cp.sum(w[:3]) == 0])
     assert abs(mixed.weights[:3].sum()) <= 1e-8
@@ -324,7 +323,7 @@ def test_bad_problems_are_refused_with_their_name(rng: np.random.Generator) -> N
     ]
     for changes, message in cases:
         with pytest.raises(DataError, match=message):
-            changed(problem, **changes)
+            problem.replace(**changes)
 
 
 @pytest.mark.parametrize("name", ["position", "gross", "volatility", "turnover", "position:A0001"])
@@ -343,5 +342,5 @@ def test_book_outside_its_bounds_is_brought_back(rng: np.random.Generator) -> No
     problem = random_problem(rng, 40, costs="impact")
     h = random_book(rng, 2 * problem.lower, 2 * problem.upper)
     assert (np.abs(h) > problem.upper).any()
-    solution = optimize(changed(problem, holdings=h))
+    solution = optimize(problem.replace(holdings=h))
     assert (np.abs(solution.weights) <= problem.upper + CERTIFIED).all()
