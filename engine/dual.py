@@ -1,0 +1,332 @@
+r"""The dual of the portfolio problem: every asset answers to prices by itself, and the prices live in the factor dimension.
+
+With prices theta = (z of the factors, p of the rows of L, eta of gross, tau of turnover, nu of volatility) and gamma = g0 + nu,
+
+.. math::
+
+    q = \alpha - X R z - L p, \qquad F = R R', \qquad
+    w_i = \arg\max_{lower_i \le w \le upper_i} q_i w - \eta |w| - \tfrac{\gamma}{2} d_i w^2
+          - A\,\mathrm{cost}_i(w - h_i) - \mathrm{borrow}_i(w) - \tfrac{\tau}{2} |w - h_i|
+
+is a closed form, and
+
+.. math::
+
+    f(\theta) = \sum_i \max_w[\ldots] + \frac{|z|^2}{2\gamma} + \sum_j \max(\theta_j lo_j, \theta_j up_j)
+
+is convex. Gross, turnover and volatility are three more limits, with upper sides G, T and v^2/2 and no lower side: their prices, like
+those of one-sided rows, keep one sign. The first two terms are differentiable; their slope in a price is minus what the book
+uses of that limit, so that the residual of this dual is the violation of the limits. Their generalised Hessian is
+
+.. math::
+
+    H = J'\, \mathrm{diag}(\phi)\, J + \text{factor block}, \qquad J = [B T, \mathrm{sign}(w), \mathrm{sign}(w-h)/2, D w], \qquad
+    \phi_i = 1 / (\gamma d_i + A\,\mathrm{cost}_i'') \text{ on free names, else } 0
+
+B holds each different column of [X, L] once, so that the work over assets is done once where limits and factors coincide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.problem import Problem
+from engine.solution import Multipliers
+from risk.checks import BoolArray, FloatArray, freeze
+
+__all__ = ["Assets", "Dual", "Point", "Structure"]
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What problems share that differ in alpha alone.
+
+    Attributes
+    ----------
+    B : ndarray of shape (N, k)
+        Each different column of [X, L] once.
+    T : ndarray of shape (k, r + q)
+        X R z + L p = B T (z, p).
+    rank : int
+        r, columns of R.
+    curvature : ndarray of shape (k, k)
+        B' D^-1 B, over all names.
+    metric : ndarray of shape (r + q, r + q)
+        T' B' D^-1 B T.
+    looseness : float
+        Sum of 1 / d.
+    """
+
+    B: FloatArray
+    T: FloatArray
+    rank: int
+    curvature: FloatArray
+    metric: FloatArray
+    looseness: float
+
+    @classmethod
+    def of(cls, problem: Problem) -> Structure:
+        """Return the structure of a problem."""
+        X, L, d = problem.model.exposures, problem.limits.exposures, problem.model.specific_variance
+        B, place = _different_columns(np.hstack([X, L]))
+        R = _root(problem.model.factor_covariance)
+        K, q, r = X.shape[1], L.shape[1], R.shape[1]
+        T = np.zeros((B.shape[1], r + q))
+        np.add.at(T[:, :r], place[:K], R)
+        T[place[K:], r + np.arange(q)] = 1.0
+        scaled = B / np.sqrt(d)[:, None]
+        curvature = scaled.T @ scaled
+        return cls(B, T, r, curvature, T.T @ curvature @ T, float(np.sum(1.0 / d)))
+
+
+def _different_columns(table: FloatArray) -> tuple[FloatArray, np.ndarray]:
+    """Return the different columns of `table`, and for each of its columns where it stands among them."""
+    # Equal columns have equal weighted sums; only columns with equal ones are compared entry by entry.
+    sums = np.ascontiguousarray(table.T) @ np.cos(np.arange(len(table)))
+    kept: list[int] = []
+    place = np.empty(table.shape[1], dtype=np.int64)
+    candidates: dict[float, list[int]] = {}
+    for j, total in enumerate(np.round(sums, 9).tolist()):
+        same = candidates.setdefault(total, [])
+        twin = next((i for i in same if np.array_equal(table[:, kept[i]], table[:, j])), None)
+        if twin is None:
+            twin = len(kept)
+            same.append(twin)
+            kept.append(j)
+        place[j] = twin
+    return np.ascontiguousarray(table[:, kept]), place
+
+
+def _root(F: FloatArray) -> FloatArray:
+    """Return R with F = R R', its columns spanning the range of F."""
+    try:
+        lower: FloatArray = np.linalg.cholesky(F)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(F)
+        inside = values > 1e-15 * values.max(initial=0.0)
+        return np.asarray(vectors[:, inside] * np.sqrt(values[inside]))
+    return lower
+
+
+class Assets:
+    """Every asset's best weight at given prices."""
+
+    def __init__(self, problem: Problem) -> None:
+        costs, n = problem.costs, len(problem.alpha)
+        A = 0.0 if costs is None else costs.annualisation
+        zeros = np.zeros(n)
+        linear, impact, borrow = (zeros, zeros, zeros) if costs is None else (costs.linear, costs.impact, costs.borrow)
+        self.alpha, self.d = problem.alpha, problem.model.specific_variance
+        self.lower, self.upper = problem.lower, problem.upper
+        self.linear, self.power, self.borrow = A * linear, 1.5 * A * impact, borrow
+        self.impact = bool(self.power.any())
+        trades_matter = problem.turnover_limit is not None or bool(self.linear.any()) or self.impact
+        self.h = problem.holdings if trades_matter else zeros
+        self.held = bool(self.h.any())
+        self.low, self.high = np.minimum(self.h, 0.0), np.maximum(self.h, 0.0)
+        self.side = np.where(self.h > 0, -1.0, 1.0)  # between the kinks a long is being sold, a short bought back
+
+    def size(self, rhs: FloatArray, a: FloatArray) -> FloatArray:
+        """Return |u| >= 0 with a |u| + power sqrt|u| = rhs, 0 where rhs <= 0."""
+        rhs = np.maximum(rhs, 0.0)
+        if not self.impact:
+            return rhs / a
+        # The root as 2 c / (b + sqrt(b^2 + 4 a c)): nothing cancels where the impact term leads.
+        z = 2.0 * rhs / np.maximum(self.power + np.sqrt(self.power * self.power + 4.0 * a * rhs), 1e-300)
+        return z * z
+
+    def weights(self, q: FloatArray, eta: float, tau: float, gamma: float) -> FloatArray:
+        """Return every asset's best weight, (N,)."""
+        a = gamma * self.d
+        trade = self.linear + tau / 2
+        long, short = q - eta - trade, -q - eta - trade - self.borrow
+        if not self.held:
+            w = self.size(long, a) - self.size(short, a)
+        else:
+            h, pull = self.h, a * self.h
+            above, below = h + self.size(long - pull, a), h - self.size(short + pull, a)
+            price = np.where(h > 0, eta, -eta - self.borrow)
+            between = h + self.side * self.size(self.side * (q - price - pull) - trade, a)
+            w = np.clip(between, self.low, self.high)
+            w = w + np.maximum(above - self.high, 0.0) + np.minimum(below - self.low, 0.0)
+        return np.minimum(np.maximum(w, self.lower), self.upper)
+
+    def value(self, q: FloatArray, w: FloatArray, eta: float, tau: float, gamma: float) -> float:
+        """Return the sum of what the assets gain at weights w."""
+        size, u = np.abs(w), np.abs(w - self.h)
+        total = float(q @ w) - eta * float(size.sum()) - gamma / 2 * float((self.d * w) @ w)
+        total -= float((self.linear + tau / 2) @ u) + float(self.borrow @ (size - w)) / 2
+        if self.impact:
+            total -= float(self.power @ (u * np.sqrt(u))) / 1.5
+        return total
+
+    def free(self, w: FloatArray) -> BoolArray:
+        """Return which names lie at no bound and no kink, (N,)."""
+        inside = (w > self.lower) & (w < self.upper) & (w != 0)
+        return inside & (w != self.h) if self.held else inside
+
+    def flexibility(self, w: FloatArray, free: BoolArray, gamma: float) -> FloatArray:
+        """Return phi = dw/dq, (N,)."""
+        a = gamma * self.d
+        if self.impact:
+            size = np.sqrt(np.abs(w - self.h))
+            a = a + np.divide(0.5 * self.power, size, out=np.zeros_like(a), where=free)
+        return np.where(free, 1.0 / a, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """The dual and the book at some prices.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (r + q + 3,)
+        Prices z, p, eta, tau, nu.
+    q : ndarray of shape (N,)
+        Alpha less factor and limit prices.
+    weights : ndarray of shape (N,)
+        Each asset's answer.
+    slope : ndarray of shape (r + q + 3,)
+        Of the differentiable part of f: in a limit's price, minus what the book uses of that limit.
+    f : float
+    residual : float
+        Largest violation of a limit, in its own unit, or of R'X'w = z / gamma.
+    """
+
+    theta: FloatArray
+    q: FloatArray
+    weights: FloatArray
+    slope: FloatArray
+    f: float
+    residual: float
+
+
+class Dual:
+    """The dual of one problem.
+
+    Parameters
+    ----------
+    problem : Problem
+    structure : Structure, optional
+        Of this problem, or of one that differs in neither model nor limits' exposures.
+    """
+
+    def __init__(self, problem: Problem, structure: Structure | None = None) -> None:
+        self.problem = problem
+        self.structure = Structure.of(problem) if structure is None else structure
+        self.assets = Assets(problem)
+        T, v = problem.turnover_limit, problem.volatility_limit
+        whole = [problem.gross_limit, np.inf if T is None else T, np.inf if v is None else v * v / 2]
+        self.upper = np.concatenate([problem.limits.upper, whole])
+        self.lower = np.concatenate([problem.limits.lower, [-np.inf] * 3])
+        self.equal = self.lower == self.upper
+        self.rank = self.structure.rank
+        self.linear = self.structure.T.shape[1]
+        self.size = self.linear + 3
+        self._inside = np.zeros(len(problem.alpha), dtype=bool)
+        self._gram = np.zeros_like(self.structure.curvature)
+
+    def split(self, theta: FloatArray) -> tuple[float, float, float]:
+        """Return eta, tau and gamma."""
+        eta, tau, nu = theta[self.linear :].tolist()
+        return eta, tau, self.problem.risk_aversion + nu
+
+    def prices(self, weights: FloatArray, multipliers: Multipliers) -> FloatArray:
+        """Return theta of a book and its multipliers, (r + q + 3,); a price that no limit here allows is left out."""
+        gamma = self.problem.risk_aversion + multipliers.volatility
+        R = self.structure.T[:, : self.rank]
+        t = np.concatenate([multipliers.limits, [multipliers.gross, multipliers.turnover, multipliers.volatility]])
+        allowed = np.where(t > 0, np.isfinite(self.upper), np.where(t < 0, np.isfinite(self.lower), True))
+        return np.concatenate([gamma * (R.T @ (self.structure.B.T @ weights)), np.where(allowed, t, 0.0)])
+
+    def multipliers(self, theta: FloatArray) -> Multipliers:
+        """Return the limits' part of theta."""
+        p = freeze(theta[self.rank : self.linear].copy())
+        eta, tau, nu = theta[self.linear :].tolist()
+        return Multipliers(p, eta, nu, tau)
+
+    def bound_cost(self, theta: FloatArray) -> float:
+        """Return sum_j max(theta_j lo_j, theta_j up_j) over the limits."""
+        t = theta[self.rank :]
+        on = t != 0
+        return float(t[on] @ np.where(t > 0, self.upper, self.lower)[on])
+
+    def at(self, theta: FloatArray) -> Point:
+        """Return the dual and the book at prices theta."""
+        s, d, r = self.structure, self.assets.d, self.rank
+        eta, tau, gamma = self.split(theta)
+        z = theta[:r]
+        q = self.assets.alpha - s.B @ (s.T @ theta[: self.linear])
+        w = self.assets.weights(q, eta, tau, gamma)
+        linear = -(s.T.T @ (s.B.T @ w))
+        linear[:r] += z / gamma
+        variance = float((d * w) @ w) + float(z @ z) / gamma**2
+        used = [float(np.abs(w).sum()), float(np.abs(w - self.assets.h).sum()) / 2, variance / 2]
+        slope = np.concatenate([linear, np.negative(used)])
+        f = self.assets.value(q, w, eta, tau, gamma) + float(z @ z) / (2 * gamma) + self.bound_cost(theta)
+        residual = float(np.abs(linear[:r]).max(initial=0.0))
+        return Point(theta, q, w, slope, f, max(residual, float(np.abs(self.violations(theta, slope)).max())))
+
+    def violations(self, theta: FloatArray, slope: FloatArray) -> FloatArray:
+        """Return bound minus use of each limit that has a price or is broken, else 0: (q + 3,)."""
+        t, s = theta[self.rank :], slope[self.rank :]
+        above, below = self.upper + s, self.lower + s
+        broken = np.minimum(above, 0.0) + np.maximum(below, 0.0)
+        return np.where((t > 0) | self.equal, above, np.where(t < 0, below, broken))
+
+    def columns(self, weights: FloatArray) -> FloatArray:
+        """Return the columns of J for gross, turnover and volatility, (N, 3)."""
+        w = weights
+        return np.column_stack([np.sign(w), np.sign(w - self.assets.h) / 2, self.assets.d * w])
+
+    def hessian(self, point: Point) -> FloatArray:
+        """Return H at a point, (r + q + 3, r + q + 3)."""
+        s, m, r = self.structure, self.linear, self.rank
+        _, _, gamma = self.split(point.theta)
+        free = self.assets.free(point.weights)
+        phi = self.assets.flexibility(point.weights, free, gamma)
+        columns = self.columns(point.weights)
+        weighted = phi[:, None] * columns
+        H = np.empty((self.size, self.size))
+        H[:m, :m] = s.T.T @ (self._weighted_gram(free, phi, gamma) @ s.T)
+        H[:m, m:] = s.T.T @ (s.B.T @ weighted)
+        H[m:, :m] = H[:m, m:].T
+        H[m:, m:] = columns.T @ weighted
+        z = point.theta[:r]
+        H[np.arange(r), np.arange(r)] += 1.0 / gamma
+        H[:r, -1] -= z / gamma**2
+        H[-1, :r] -= z / gamma**2
+        H[-1, -1] += float(z @ z) / gamma**3
+        return H
+
+    def largest_hessian(self, point: Point) -> FloatArray:
+        """Return what H would be with all names free, but for the cross terms of gross, turnover and volatility."""
+        s, m, r, d, w = self.structure, self.linear, self.rank, self.assets.d, point.weights
+        _, _, gamma = self.split(point.theta)
+        z, most = point.theta[:r], np.zeros((self.size, self.size))
+        most[:m, :m] = s.metric / gamma
+        most[np.arange(r), np.arange(r)] += 1.0 / gamma
+        loose = s.looseness / gamma
+        risk = float((d * w) @ w) / gamma + float(z @ z) / gamma**3
+        most[np.arange(m, m + 3), np.arange(m, m + 3)] = [loose, loose / 4, risk]
+        return most
+
+    def _weighted_gram(self, free: BoolArray, phi: FloatArray, gamma: float) -> FloatArray:
+        """Return B' diag(phi) B, mended where few names changed since the last call."""
+        B, d = self.structure.B, self.assets.d
+        if self.assets.impact:
+            scaled = B[free] * np.sqrt(phi[free])[:, None]
+            return np.asarray(scaled.T @ scaled)
+        count, changed, fixed = int(free.sum()), int((free != self._inside).sum()), int((~free).sum())
+        if count <= min(changed, fixed):
+            self._gram, self._inside = np.zeros_like(self._gram), np.zeros_like(free)
+        elif fixed < changed:
+            self._gram, self._inside = self.structure.curvature, np.ones_like(free)
+        for rows, sign in ((free & ~self._inside, 1.0), (self._inside & ~free, -1.0)):
+            if rows.any():
+                scaled = B[rows] / np.sqrt(d[rows])[:, None]
+                self._gram = self._gram + sign * (scaled.T @ scaled)
+        self._inside = free
+        return self._gram / gamma
