@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +16,19 @@ from risk.checks import FloatArray, freeze
 __all__ = ["gaussianise", "standardise"]
 
 IntArray = npt.NDArray[np.int64]
-SingleArray = npt.NDArray[np.float32]
 Values = npt.NDArray[Any]
+Real = TypeVar("Real", np.float32, np.float64)
 
 BLOCK = 2**18
 """Entries ranked at a time by one thread: bounds the memory beside predictions and result to a few MB, inside the cache."""
 
 
 @overload
-def gaussianise(
-    values: npt.ArrayLike, *, dtype: type[np.float64] = ..., jobs: int = ...
-) -> tuple[FloatArray, IntArray]: ...
+def gaussianise(values: npt.ArrayLike, *, jobs: int = ...) -> tuple[FloatArray, IntArray]: ...
 
 
 @overload
-def gaussianise(values: npt.ArrayLike, *, dtype: type[np.float32], jobs: int = ...) -> tuple[SingleArray, IntArray]: ...
+def gaussianise(values: npt.ArrayLike, *, dtype: type[Real], jobs: int = ...) -> tuple[npt.NDArray[Real], IntArray]: ...
 
 
 def gaussianise(values: npt.ArrayLike, *, dtype: type[Any] = np.float64, jobs: int = 2) -> tuple[Values, IntArray]:
@@ -108,16 +106,16 @@ def _gaussian_ranks(values: Values, prepared: Values, start: int) -> IntArray:
         )
     missing = np.isnan(rows)
     np.copyto(rows, np.inf, where=missing)  # last in order, as NaN would be, but sorted as fast as numbers are
-    coverage = rows.shape[1] - np.count_nonzero(missing, axis=1)
+    coverage: IntArray = rows.shape[1] - np.count_nonzero(missing, axis=1)
     for row, n, out in zip(rows, coverage, prepared.T, strict=True):
         order = np.argsort(row)
         ordered = row[order[:n]]
-        out[order[:n]] = _at_average_ranks(ordered, prepared.dtype.type)
+        out[order[:n]] = _at_average_ranks(ordered, prepared.dtype)
         out[order[n:]] = 0.0
     return coverage
 
 
-def _at_average_ranks(ordered: Values, dtype: type[Any]) -> Values:
+def _at_average_ranks(ordered: Values, dtype: np.dtype[Any]) -> Values:
     """Return Phi^-1((rank - 0.5) / n) of n ascending values, the ranks of equal ones averaged."""
     n = len(ordered)
     table = _half_rank_quantiles(n, dtype)
@@ -130,7 +128,7 @@ def _at_average_ranks(ordered: Values, dtype: type[Any]) -> Values:
 
 
 @lru_cache(maxsize=8)
-def _half_rank_quantiles(n: int, dtype: type[Any]) -> Values:
+def _half_rank_quantiles(n: int, dtype: np.dtype[Any]) -> Values:
     """Return the scores of n names at every whole and half rank from 1 to n: all that ties can lead to, 2n - 1 in all.
 
     Entry k, of rank 1 + k/2, is Phi^-1((k + 1)/(2n)). The upper half is the lower one's opposite, bit for bit.
