@@ -102,12 +102,11 @@ def _different_columns(table: FloatArray) -> tuple[FloatArray, np.ndarray]:
 def _root(F: FloatArray) -> FloatArray:
     """Return R with F = R R', its columns spanning the range of F."""
     try:
-        lower: FloatArray = np.linalg.cholesky(F)
+        return np.asarray(np.linalg.cholesky(F))
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(F)
         inside = values > 1e-15 * values.max(initial=0.0)
         return np.asarray(vectors[:, inside] * np.sqrt(values[inside]))
-    return lower
 
 
 class Assets:
@@ -164,7 +163,7 @@ class Assets:
 
     def free(self, w: FloatArray) -> BoolArray:
         """Return which names lie at no bound and no kink, (N,)."""
-        inside = (w > self.lower) & (w < self.upper) & (w != 0)
+        inside: BoolArray = (w > self.lower) & (w < self.upper) & (w != 0)
         return inside & (w != self.h) if self.held else inside
 
     def flexibility(self, w: FloatArray, free: BoolArray, gamma: float) -> FloatArray:
@@ -191,6 +190,8 @@ class Point:
     slope : ndarray of shape (r + q + 3,)
         Of the differentiable part of f: in a limit's price, minus what the book uses of that limit.
     f : float
+    rounding : float
+        By how much f may be off: its terms are larger than it is.
     residual : float
         Largest violation of a limit, in its own unit, or of R'X'w = z / gamma.
     """
@@ -200,6 +201,7 @@ class Point:
     weights: FloatArray
     slope: FloatArray
     f: float
+    rounding: float
     residual: float
 
 
@@ -265,9 +267,12 @@ class Dual:
         variance = float((d * w) @ w) + float(z @ z) / gamma**2
         used = [float(np.abs(w).sum()), float(np.abs(w - self.assets.h).sum()) / 2, variance / 2]
         slope = np.concatenate([linear, np.negative(used)])
-        f = self.assets.value(q, w, eta, tau, gamma) + float(z @ z) / (2 * gamma) + self.bound_cost(theta)
+        bounds = self.bound_cost(theta)
+        f = self.assets.value(q, w, eta, tau, gamma) + float(z @ z) / (2 * gamma) + bounds
+        rounding = 1e-14 * (abs(f) + abs(bounds) + float(np.abs(q) @ np.abs(w)))
         residual = float(np.abs(linear[:r]).max(initial=0.0))
-        return Point(theta, q, w, slope, f, max(residual, float(np.abs(self.violations(theta, slope)).max())))
+        residual = max(residual, float(np.abs(self.violations(theta, slope)).max()))
+        return Point(theta, q, w, slope, f, rounding, residual)
 
     def violations(self, theta: FloatArray, slope: FloatArray) -> FloatArray:
         """Return bound minus use of each limit that has a price or is broken, else 0: (q + 3,)."""

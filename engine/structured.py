@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
 from engine.dual import Dual, Point
@@ -33,6 +34,7 @@ ACCEPTED = 1e-9
 
 STEPS = 150
 RAISES = 12
+AT_ONCE = 12
 FIRST_DAMPING = 1e-3
 SHORTER = (1.0, 0.5, 0.25, 0.1, 0.03)
 RIDGE = 1e-11
@@ -86,7 +88,7 @@ def solve(
             found = _search(dual, point, _newton_step(dual, point, M))
             if found is not None:
                 break
-            damping, ridge = max(10 * damping, 1e-4), 10 * ridge
+            damping, ridge = max(10 * damping, 1e-4), min(30 * ridge, 1e-9)
         if found is None:
             break
         steps += 1
@@ -103,13 +105,12 @@ def solve(
 def _search(dual: Dual, point: Point, x: FloatArray) -> tuple[Point, float] | None:
     """Return where the first of the shortened steps that lowers f enough leads, with its length."""
     expected = float(point.slope @ x) + dual.bound_cost(point.theta + x) - dual.bound_cost(point.theta)
-    rounding = 1e-14 * (1.0 + abs(point.f))
     for length in SHORTER:
         trial = dual.at(point.theta + length * x)
-        if -expected > rounding and trial.f <= point.f + 1e-4 * length * expected:
+        if -expected > point.rounding and trial.f <= point.f + 1e-4 * length * expected:
             return trial, length
         # Where f has no digits left to tell, the violations of the limits still have.
-        if trial.residual < 0.9 * point.residual and trial.f <= point.f + rounding:
+        if trial.residual < 0.9 * point.residual and trial.f <= point.f + point.rounding:
             return trial, length
     return None
 
@@ -126,25 +127,52 @@ def _newton_step(dual: Dual, point: Point, M: FloatArray) -> FloatArray:
 
 def _limit_step(dual: Dual, t: FloatArray, b: FloatArray, S: FloatArray) -> FloatArray:
     """Return the minimiser of b'x + x'Sx/2 + sum_j max((t+x)_j lo_j, (t+x)_j up_j), by its active set."""
-    lower, upper, equal = dual.lower, dual.upper, dual.equal
-    side = np.where(equal | (t > 0), 1, np.where(t < 0, -1, 0))
-    side = np.where(side == 0, np.where(-b > upper, 1, np.where(-b < lower, -1, 0)), side)
+    side = np.where(dual.equal, 1, np.sign(t)).astype(np.int64)
+    side = np.where(side == 0, _entering(dual, -b), side)
+    for _ in range(AT_ONCE):
+        x = _on_sides(dual, t, b, S, side)
+        leaves = ~dual.equal & (side * (t + x) < 0)
+        new = np.where(side == 0, _entering(dual, -(b + S @ x)), np.where(leaves, 0, side))
+        if np.array_equal(new, side):
+            return x
+        side = new
+    return _limit_step_one_by_one(dual, t, b, S)
+
+
+def _limit_step_one_by_one(dual: Dual, t: FloatArray, b: FloatArray, S: FloatArray) -> FloatArray:
+    """Return the same, from x = 0 down: slower, but no set of active limits is met twice."""
+    side = np.where(dual.equal, 1, np.sign(t)).astype(np.int64)
     x = np.zeros_like(t)
-    for attempt in range(4 * len(t) + 10):
-        on = side != 0
-        x = np.where(on, 0.0, -t)
-        wanted = -(b[on] + np.where(side > 0, upper, lower)[on]) - S[np.ix_(on, ~on)] @ x[~on]
-        x[on] = _solved(S[np.ix_(on, on)], wanted)
+    for _ in range(20 * len(t)):
+        move = _on_sides(dual, t, b, S, side) - x
+        falls = ~dual.equal & (side * (t + x + move) < 0)
+        # How far along the move each price stays on its side.
+        room = np.where(falls, -(t + x) / np.where(falls, move, 1.0), 1.0)
+        first = int(np.argmin(room))
+        x = x + min(room[first], 1.0) * move
+        if falls[first]:
+            side[first], x[first] = 0, -t[first]
+            continue
         use = -(b + S @ x)
-        enters = np.where(use > upper, 1, np.where(use < lower, -1, 0))
-        leaves = ~equal & (side * (t + x) < 0)
-        new = np.where(on, np.where(leaves, 0, side), enters)
-        changed = np.flatnonzero(new != side)
-        if changed.size == 0:
+        excess = np.where(side == 0, np.maximum(use - dual.upper, dual.lower - use), 0.0) / np.sqrt(np.diag(S))
+        worst = int(np.argmax(excess))
+        if excess[worst] <= 1e-13 * float(np.abs(use / np.sqrt(np.diag(S))).max()):
             break
-        if attempt > 8:  # one at a time, the last one: principal pivoting does not cycle
-            changed = changed[-1:]
-        side[changed] = new[changed]
+        side[worst] = 1 if use[worst] > dual.upper[worst] else -1
+    return x
+
+
+def _entering(dual: Dual, use: FloatArray) -> npt.NDArray[np.int64]:
+    """Return 1 for a limit whose upper side is broken, -1 for the lower, else 0."""
+    return np.where(use > dual.upper, 1, np.where(use < dual.lower, -1, 0))
+
+
+def _on_sides(dual: Dual, t: FloatArray, b: FloatArray, S: FloatArray, side: npt.NDArray[np.int64]) -> FloatArray:
+    """Return x where the limits on a side hold with equality in the model and all others have no price."""
+    on = side != 0
+    x = np.where(on, 0.0, -t)
+    bound = np.where(side > 0, dual.upper, dual.lower)[on]
+    x[on] = _solved(S[np.ix_(on, on)], -(b[on] + bound) - S[np.ix_(on, ~on)] @ x[~on])
     return x
 
 
