@@ -121,8 +121,8 @@ class Assets:
         self.lower, self.upper = problem.lower, problem.upper
         self.linear, self.power, self.borrow = A * linear, 1.5 * A * impact, borrow
         self.impact = bool(self.power.any())
-        trades_matter = problem.turnover_limit is not None or bool(self.linear.any()) or self.impact
-        self.h = problem.holdings if trades_matter else zeros
+        self.trades_matter = problem.turnover_limit is not None or bool(self.linear.any()) or self.impact
+        self.h = problem.holdings if self.trades_matter else zeros
         self.held = bool(self.h.any())
         self.low, self.high = np.minimum(self.h, 0.0), np.maximum(self.h, 0.0)
         self.side = np.where(self.h > 0, -1.0, 1.0)  # between the kinks a long is being sold, a short bought back
@@ -137,20 +137,22 @@ class Assets:
         return z * z
 
     def weights(self, q: FloatArray, eta: float, tau: float, gamma: float) -> FloatArray:
-        """Return every asset's best weight, (N,)."""
+        """Return every asset's best weight within its bounds, (N,)."""
+        return np.minimum(np.maximum(self.unbounded(q, eta, tau, gamma), self.lower), self.upper)
+
+    def unbounded(self, q: FloatArray, eta: float, tau: float, gamma: float) -> FloatArray:
+        """Return every asset's best weight were there no bounds, (N,): concavity makes clipping it exact."""
         a = gamma * self.d
         trade = self.linear + tau / 2
         long, short = q - eta - trade, -q - eta - trade - self.borrow
         if not self.held:
-            w = self.size(long, a) - self.size(short, a)
-        else:
-            h, pull = self.h, a * self.h
-            above, below = h + self.size(long - pull, a), h - self.size(short + pull, a)
-            price = np.where(h > 0, eta, -eta - self.borrow)
-            between = h + self.side * self.size(self.side * (q - price - pull) - trade, a)
-            w = np.clip(between, self.low, self.high)
-            w = w + np.maximum(above - self.high, 0.0) + np.minimum(below - self.low, 0.0)
-        return np.minimum(np.maximum(w, self.lower), self.upper)
+            return self.size(long, a) - self.size(short, a)
+        h, pull = self.h, a * self.h
+        above, below = h + self.size(long - pull, a), h - self.size(short + pull, a)
+        price = np.where(h > 0, eta, -eta - self.borrow)
+        between = h + self.side * self.size(self.side * (q - price - pull) - trade, a)
+        w = np.minimum(np.maximum(between, self.low), self.high)
+        return w + np.maximum(above - self.high, 0.0) + np.minimum(below - self.low, 0.0)
 
     def value(self, q: FloatArray, w: FloatArray, eta: float, tau: float, gamma: float) -> float:
         """Return the sum of what the assets gain at weights w."""
