@@ -30,12 +30,14 @@ def least(
         If HiGHS ends as neither optimal nor infeasible.
     """
     bounds: Any = np.column_stack([lower, upper])
-    tight: Any = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+    tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
     result: Any = None
-    # On some programs of 2,800 names HiGHS's simplex stops without a status; its interior point solves them to the same
-    # tolerances.
-    for method in ("highs", "highs-ipm"):
-        result = linprog(cost, A_ub=A, b_ub=b, bounds=bounds, method=method, options=tight)
+    # Presolve costs more than it saves where rows are few. On some programs HiGHS's simplex stops without a status; its
+    # interior point solves them to the same tolerances.
+    attempts: tuple[tuple[Any, bool], ...] = (("highs", False), ("highs", True), ("highs-ipm", True))
+    for method, presolve in attempts:
+        options: Any = {**tight, "presolve": presolve}
+        result = linprog(cost, A_ub=A, b_ub=b, bounds=bounds, method=method, options=options)
         if result.status in (0, 2):
             break
     if result.status == 2:
