@@ -48,8 +48,8 @@ __all__ = [
 CERTIFIED = 1e-6
 """Largest residual of an accepted solution: limits in their own unit, gap relative to 1 + |objective|, prices per year."""
 
-PRICED = 1e-7
-"""Annual alpha per unit below which a limit counts as having no price: an interior point leaves 1e-10 on slack limits."""
+PRICED = 1e-12
+"""Annual alpha per unit below which a limit counts as having no price."""
 
 
 class State(IntEnum):
@@ -176,7 +176,10 @@ def best_response(problem: Problem, factor_prices: npt.ArrayLike, multipliers: M
     w = np.where(at_high | at_low, kink, w)
 
     states = np.full(len(h), State.FREE, dtype=np.int64)
-    states[at_high | at_low] = np.where(kink == 0, State.ZERO, State.HOLDING)[at_high | at_low]
+    # A kink of no width, without a price or cost on either side, is none.
+    smooth = (f.slope(kink, plus, plus) == f.slope(kink, minus, minus)) & (f.power == 0)
+    at_kink = (at_high | at_low) & ~smooth
+    states[at_kink] = np.where(kink == 0, State.ZERO, State.HOLDING)[at_kink]
     # At a bound the next slope outwards decides: a kink that lies on the bound holds the name by itself.
     over, under = w > upper, w < lower
     w = np.clip(w, lower, upper)

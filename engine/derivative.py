@@ -35,9 +35,6 @@ __all__ = ["Derivative", "Sensitivity"]
 DEPENDENT = 1e-10
 """A limit whose part that factors and other limits do not explain is below this share counts as redundant."""
 
-NEAR = 1e-3
-"""Distance to a kink, in root mean squares of alpha, below which a name counts as near one."""
-
 
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
@@ -118,8 +115,8 @@ class Derivative:
     def _settle(self, point: Point) -> None:
         dual, r = self.dual, self.dual.rank
         self.point = point
-        _, _, self.gamma = dual.split(point.theta)
-        self.free = dual.assets.free(point.weights)
+        eta, tau, self.gamma = dual.split(point.theta)
+        self.free = dual.assets.free(point.weights, eta, tau)
         self.phi = dual.assets.flexibility(point.weights, self.free, self.gamma)
         self.columns = dual.columns(point.weights)
         H = dual.hessian(point)
@@ -165,7 +162,7 @@ class Derivative:
         return np.asarray(s.B @ (s.T @ z[:m]) + self.columns @ z[m:])
 
     def _pulled(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return u - J z, (N, m), and z, (r + q + 3, m)."""
+        """Return u - J z, (N, m), and z, (r + q + 3, m): what is left of u, or of a change of alpha, once prices have moved."""
         z = self._solve(self._onto_prices(self.phi[:, None] * u))
         return u - self._onto_assets(z), z
 
@@ -178,9 +175,16 @@ class Derivative:
         """
         given = np.asarray(u, dtype=np.float64)
         if given.shape[:1] != self.phi.shape or given.ndim > 2 or not np.isfinite(given).all():
-            raise DataError(f"`u` must be finite and of shape ({len(self.phi)},) or ({len(self.phi)}, m); got {given.shape}.")
+            raise DataError(
+                f"`u` must be finite and of shape ({len(self.phi)},) or ({len(self.phi)}, m); got {given.shape}."
+            )
         left, _ = self._pulled(given.reshape(len(self.phi), -1))
         return (self.phi[:, None] * left).reshape(given.shape)
+
+    def answer(self, change: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return how weights, (N,), and prices z, p, eta, tau, nu, (r + q + 3,), answer to a change of alpha, (N,)."""
+        left, z = (array[:, 0] for array in self._pulled(change[:, None]))
+        return self.phi * left, z
 
     def pull_back(self, u: npt.ArrayLike) -> Sensitivity:
         """Return dLoss/dc for everything that the book depends on, from u = dLoss/dw, (N,)."""

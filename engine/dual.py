@@ -163,10 +163,13 @@ class Assets:
             total -= float(self.power @ (u * np.sqrt(u))) / 1.5
         return total
 
-    def free(self, w: FloatArray) -> BoolArray:
-        """Return which names lie at no bound and no kink, (N,)."""
-        inside: BoolArray = (w > self.lower) & (w < self.upper) & (w != 0)
-        return inside & (w != self.h) if self.held else inside
+    def free(self, w: FloatArray, eta: float, tau: float) -> BoolArray:
+        """Return which names lie at no bound and no kink, (N,); a kink of no width is none."""
+        inside: BoolArray = (w > self.lower) & (w < self.upper)
+        trade = self.linear + tau / 2
+        if self.trades_matter:
+            inside &= (w != self.h) | (trade + self.power == 0)
+        return inside & ((w != 0) | (eta + self.borrow == 0))
 
     def flexibility(self, w: FloatArray, free: BoolArray, gamma: float) -> FloatArray:
         """Return phi = dw/dq, (N,)."""
@@ -291,8 +294,8 @@ class Dual:
     def hessian(self, point: Point) -> FloatArray:
         """Return H at a point, (r + q + 3, r + q + 3)."""
         s, m, r = self.structure, self.linear, self.rank
-        _, _, gamma = self.split(point.theta)
-        free = self.assets.free(point.weights)
+        eta, tau, gamma = self.split(point.theta)
+        free = self.assets.free(point.weights, eta, tau)
         phi = self.assets.flexibility(point.weights, free, gamma)
         columns = self.columns(point.weights)
         weighted = phi[:, None] * columns

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from engine import reference
+from engine import interior_point, reference, structured
+from engine.active_set import sharpened
+from engine.certificate import accepted, certify
+from engine.derivative import Derivative
+from engine.dual import Dual
+from engine.evidence import settled
+from engine.infeasibility import explain
 from engine.problem import Problem
 from engine.reference import Extra
-from engine.solution import Solution
+from engine.solution import Solution, SolverFailure
 from risk import DataError
 
 __all__ = ["METHODS", "optimize"]
 
-METHODS = ("reference",)
+METHODS = ("structured", "reference")
 
 
-def optimize(problem: Problem, *, method: str = "reference", extra: Extra | None = None) -> Solution:
+def optimize(
+    problem: Problem, *, method: str | None = None, start: Solution | None = None, extra: Extra | None = None
+) -> Solution:
     """Return the best portfolio within all limits, with the evidence that it is.
 
     Parameters
     ----------
     problem : Problem
-    method : str
-        ``reference``: the problem as stated, in cvxpy.
+    method : str, optional
+        ``structured``: semismooth Newton in the factor dimension, the default. ``reference``: the problem as stated, in cvxpy, the
+        default where `extra` is given.
+    start : Solution, optional
+        Of a similar problem over as many assets and limits: saves steps, changes the result by rounding alone. Not for the reference.
     extra : callable, optional
         A function of the cvxpy weights variable that returns constraints, concave scalar terms to add to the objective
-        (annual alpha), or a list of both.
+        (annual alpha), or a list of both. For the reference alone.
 
     Raises
     ------
@@ -32,7 +43,7 @@ def optimize(problem: Problem, *, method: str = "reference", extra: Extra | None
     SolverFailure
         If no solver ends with a solution that passes the certificate.
     DataError
-        If `method` is unknown, or `extra` returns something else than is allowed.
+        If `method` is unknown, `extra` or `start` does not go with it, or `extra` returns something else than is allowed.
 
     Examples
     --------
@@ -45,6 +56,63 @@ def optimize(problem: Problem, *, method: str = "reference", extra: Extra | None
     >>> optimize(problem).weights.round(6).tolist()
     [0.1, -0.1]
     """
-    if method not in METHODS:
+    chosen = method or ("structured" if extra is None else "reference")
+    if chosen not in METHODS:
         raise DataError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
-    return reference.solve(problem, extra)
+    if chosen == "reference":
+        if start is not None:
+            raise DataError('`start` goes with method "structured"; the reference\'s solvers take none.')
+        return reference.solve(problem, extra)
+    if extra is not None:
+        raise DataError('`extra` is written in cvxpy, which method "structured" does not read; leave `method` out.')
+    return _structured(problem, start)
+
+
+def _structured(problem: Problem, start: Solution | None) -> Solution:
+    known = None
+    if start is not None:
+        if start.multipliers is None or start.weights.shape != problem.alpha.shape:
+            raise DataError(
+                f"`start` must be a solution over {len(problem.alpha)} assets; it holds {len(start.weights)}."
+            )
+        if start.multipliers.limits.shape != problem.limits.lower.shape:
+            raise DataError(
+                f"`start` must price {len(problem.limits.names)} limits; it prices {len(start.multipliers.limits)}."
+            )
+        known = start.weights, start.multipliers
+    dual = Dual(problem)
+    found = structured.solve(problem, start=known, dual=dual)
+    proof = certify(problem, found.weights, found.multipliers)
+    if found.converged and accepted(proof):
+        derivative = Derivative(problem, found.weights, found.multipliers, dual=dual)
+        return settled(
+            problem,
+            found.weights,
+            found.multipliers,
+            proof,
+            method="structured",
+            fallback="",
+            iterations=found.steps,
+            derivative=derivative,
+        )
+    return _fall_back(
+        problem, f"structured ended after {found.steps} steps with limits missed by up to {found.residual:.1e}"
+    )
+
+
+def _fall_back(problem: Problem, why: str) -> Solution:
+    answer = interior_point.solve(problem)
+    if answer.ending is not interior_point.Ending.INFEASIBLE:
+        weights, multipliers, proof = sharpened(problem, answer.weights, answer.multipliers)
+        if accepted(proof):
+            return settled(
+                problem, weights, multipliers, proof, method="clarabel", fallback=why, iterations=answer.iterations
+            )
+    conflict = explain(problem)
+    if conflict is not None:
+        raise conflict
+    raise SolverFailure(
+        f"No proven solution: {why}; clarabel ended as {answer.ending.value}. By a separate check the limits can be met, perhaps "
+        "with almost no room left, as where a turnover or gross limit leaves one book only: widen it slightly, or look for data "
+        "of absurd scale."
+    )

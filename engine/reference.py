@@ -20,18 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from engine.active_set import refine
-from engine.certificate import (
-    CERTIFIED,
-    PRICED,
-    State,
-    accepted,
-    best_response,
-    binds,
-    certify,
-    factor_prices,
-    free_directions,
-)
+from engine.active_set import sharpened
+from engine.certificate import CERTIFIED, PRICED, accepted, binds, certify
+from engine.evidence import duals, settled, touches_cap
 from engine.infeasibility import explain
 from engine.problem import Problem
 from engine.solution import Certificate, InfeasibleMandate, Multipliers, Solution, SolverFailure, Status
@@ -282,57 +273,32 @@ def _prices(problem: Problem, statement: Statement, unit: float) -> Multipliers:
     return Multipliers(freeze(p), float(statement.gross.dual_value) / unit, nu, tau)
 
 
-def _sharpened(
-    problem: Problem, weights: FloatArray, multipliers: Multipliers
-) -> tuple[FloatArray, Multipliers, Certificate]:
-    """Return the solver's answer or, where its evidence is no worse, that of its active set solved to rounding."""
-    given = certify(problem, weights, multipliers)
-    w, theta = refine(problem, weights, multipliers)
-    refined = certify(problem, w, theta)
-    if accepted(refined) and (_worst(refined) <= _worst(given) or not accepted(given)):
-        return w, theta, refined
-    return weights, multipliers, given
-
-
-def _worst(proof: Certificate) -> float:
-    return max(proof.primal_residual, proof.dual_residual, proof.complementarity, abs(proof.gap))
-
-
 def _read(
     problem: Problem, statement: Statement, attempt: Attempt, unit: float, iterations: int, fallback: str
 ) -> Solution:
     """Return cvxpy's answer as a solution, with evidence of our own."""
     w = freeze(np.array(statement.weights.value, dtype=np.float64))
     theta = _prices(problem, statement, unit)
-    proven = statement.added is None
-    if proven:
-        w, theta, proof = _sharpened(problem, w, theta)
-        response = best_response(problem, factor_prices(problem, w, theta), theta)
-        widening = float(np.abs(response.bound_prices[response.states != State.CLOSED]).sum())
-    else:
-        violations = [float(np.max(constraint.violation(), initial=0.0)) for constraint in statement.added or ()]
-        proof = certify(problem, w, None)
-        proof = replace(proof, primal_residual=max([proof.primal_residual, *violations]))
-        widening = sum(float(np.sum(constraint.dual_value)) for constraint in statement.caps) / unit
-    room = np.minimum(problem.upper - w, w - problem.lower)[problem.lower < problem.upper]
-    at_cap = bool(room.min(initial=1.0) <= CERTIFIED)
-    held = binds(problem, w, theta) | {"position": at_cap and widening > PRICED}
+    method = f"reference:{attempt.solver}"
+    if statement.added is None:
+        w, theta, proof = sharpened(problem, w, theta)
+        return settled(problem, w, theta, proof, method=method, fallback=fallback, iterations=iterations)
+    violations = [float(np.max(constraint.violation(), initial=0.0)) for constraint in statement.added]
+    proof = certify(problem, w, None)
+    widening = sum(float(np.sum(constraint.dual_value)) for constraint in statement.caps) / unit
+    held = binds(problem, w, theta) | {"position": widening > PRICED and touches_cap(problem, w)}
     return Solution(
         weights=w,
-        status=Status.SOLVED if proven else Status.SOLVED_UNPROVEN,
-        certificate=proof,
-        duals=dict(zip(problem.limits.names, theta.limits.tolist(), strict=True))
-        | {
-            "position": widening,
-            "gross": theta.gross,
-            "volatility": theta.volatility * (problem.volatility_limit or 0.0),
-            "turnover": theta.turnover,
-        },
+        status=Status.SOLVED_UNPROVEN,
+        certificate=replace(proof, primal_residual=max([proof.primal_residual, *violations])),
+        duals=duals(problem, theta, widening),
         binding=tuple(name for name, holds in held.items() if holds),
-        free_directions=free_directions(problem, w, theta) if proven else 0,
+        free_directions=0,
+        near_kink=float("nan"),
+        next_change=float("nan"),
         volatility=problem.model.volatility(w),
         gross=float(np.abs(w).sum()),
-        method=f"reference:{attempt.solver}",
+        method=method,
         fallback=fallback,
         iterations=iterations,
         relaxed={},

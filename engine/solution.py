@@ -87,6 +87,11 @@ class Certificate:
     gap: float
     objective: float
 
+    @property
+    def worst(self) -> float:
+        """Largest of the four residuals."""
+        return max(self.primal_residual, self.dual_residual, self.complementarity, abs(self.gap))
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -105,10 +110,15 @@ class Solution:
     free_directions : int
         Free names minus the rank of the rows that bind on them: the directions in which the book can still answer.
         0 where user-written terms leave it unknown.
+    near_kink : float
+        Share of names that a thousandth of alpha's size would free from, or bring to, a kink or bound; NaN where unknown.
+    next_change : float
+        By what share alpha can grow or shrink before the active set changes and the derivative with it, to first order; NaN
+        where unknown.
     volatility, gross : float
         Forecast volatility per year, and sum of abs(w).
     method : str
-        ``reference:clarabel``, ``reference:osqp``.
+        ``structured``, ``clarabel`` (its fallback), ``reference:clarabel``, ``reference:osqp``.
     fallback : str
         Why another solver than the first had to be used; empty where none was.
     iterations : int
@@ -123,6 +133,8 @@ class Solution:
     duals: Mapping[str, float]
     binding: tuple[str, ...]
     free_directions: int
+    near_kink: float
+    next_change: float
     volatility: float
     gross: float
     method: str
@@ -130,3 +142,8 @@ class Solution:
     iterations: int
     relaxed: Mapping[str, float]
     multipliers: Multipliers | None
+
+    @property
+    def vertex(self) -> bool:
+        """Whether the limits leave the book no direction to answer in: every derivative is 0."""
+        return self.free_directions == 0

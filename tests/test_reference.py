@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cvxpy as cp
@@ -20,10 +21,13 @@ from problems import (
     with_limits,
 )
 
-from engine import InfeasibleMandate, SolverFailure, Status, TradeCosts, optimize, reference
+from engine import InfeasibleMandate, SolverFailure, Status, TradeCosts, reference
+from engine import optimize as optimize_by
 from engine.certificate import CERTIFIED
 from engine.problem import Limits, Problem
 from risk import DataError, FactorModel
+
+optimize = partial(optimize_by, method="reference")
 
 
 @pytest.fixture
@@ -213,7 +217,7 @@ def test_quadratic_program_goes_to_osqp_and_says_when_it_did_not_do(
     assert second.fallback.startswith("osqp ended as user_limit")
     np.testing.assert_allclose(first.weights, second.weights, atol=1e-6)
     # An answer that the solver itself calls optimal, at a loose tolerance, does not pass the certificate.
-    monkeypatch.setattr(reference, "refine", lambda problem, weights, multipliers: (weights, multipliers))  # noqa: ARG005
+    monkeypatch.setattr("engine.active_set.refine", lambda problem, weights, multipliers: (weights, multipliers))  # noqa: ARG005
     monkeypatch.setattr(reference, "OSQP", reference.OSQP._replace(settings={"eps_abs": 1e-2, "eps_rel": 1e-2}))
     third = optimize(problem)
     assert third.fallback.startswith("osqp ended as optimal, but its primal residual is")
@@ -229,7 +233,7 @@ def test_inaccurate_is_not_solved(rng: np.random.Generator, monkeypatch: pytest.
         attempt._replace(settings={"tol_gap_abs": 1e-2, "tol_gap_rel": 1e-2, "tol_feas": 1e-2}) for attempt in starved
     )
     monkeypatch.setattr(reference, "CLARABEL", loose)
-    monkeypatch.setattr(reference, "refine", lambda problem, weights, multipliers: (weights, multipliers))  # noqa: ARG005
+    monkeypatch.setattr("engine.active_set.refine", lambda problem, weights, multipliers: (weights, multipliers))  # noqa: ARG005
     with pytest.raises(SolverFailure, match=r"ended as optimal, but its primal residual is .* where 1e-06 is allowed"):
         optimize(problem)
 
@@ -295,8 +299,8 @@ def test_extra_that_cannot_be_used(rng: np.random.Generator) -> None:
 
 
 def test_unknown_method_names_what_there_is(rng: np.random.Generator) -> None:
-    with pytest.raises(DataError, match=r"`method` must be one of reference.*; got 'magic'"):
-        optimize(random_problem(rng, 20), method="magic")
+    with pytest.raises(DataError, match=r"`method` must be one of structured, reference; got 'magic'"):
+        optimize_by(random_problem(rng, 20), method="magic")
 
 
 def test_bad_problems_are_refused_with_their_name(rng: np.random.Generator) -> None:

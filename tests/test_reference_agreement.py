@@ -1,4 +1,4 @@
-"""The reference optimizer against the same problem, dense, in a solver of another kind (sequential quadratic programming)."""
+"""Both optimizers against the same problem, dense, in a solver of another kind (sequential quadratic programming)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy.optimize import LinearConstraint, NonlinearConstraint, minimize
 
 from engine import Problem, Status, TradeCosts, optimize
 from engine.certificate import accepted
+from engine.optimizer import METHODS
 
 
 def slsqp(problem: Problem) -> np.ndarray:
@@ -86,9 +87,10 @@ def slsqp(problem: Problem) -> np.ndarray:
 
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_agrees_with_another_solver(regime: str, seed: int) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_agrees_with_another_solver(regime: str, seed: int, method: str) -> None:
     problem = planned(regime, 12, seed)
-    ours, theirs = optimize(problem), slsqp(problem)
+    ours, theirs = optimize(problem, method=method), slsqp(problem)
     assert ours.status is Status.SOLVED
     assert accepted(ours.certificate)
     assert problem.objective(theirs) <= ours.certificate.objective + 1e-7

@@ -1,0 +1,120 @@
+"""How far a derivative holds: the book answers to alpha smoothly until a name meets a kink or bound, or a limit starts or ceases to hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.derivative import Derivative
+from risk.checks import FloatArray, check_array
+
+__all__ = ["near_kink", "next_change"]
+
+NEAR = 1e-3
+"""Distance to a kink or bound, in root mean squares of alpha, below which a name counts as near one."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Slopes:
+    """What a name gains by moving up from its weight, and what it loses by moving down, (N,): both 0 where it is free.
+
+    `long` and `buy` (+1 or -1) are the signs that weight and trade take on that side.
+    """
+
+    value: FloatArray
+    long: FloatArray
+    buy: FloatArray
+
+
+def _slopes(derivative: Derivative, up: bool) -> _Slopes:
+    point, assets = derivative.point, derivative.dual.assets
+    w = point.weights
+    eta, tau, gamma = derivative.dual.split(point.theta)
+    long = np.where((w >= 0) if up else (w > 0), 1.0, -1.0)
+    buy = np.where((w >= assets.h) if up else (w > assets.h), 1.0, -1.0)
+    value = point.q - gamma * assets.d * w - eta * long + assets.borrow * (long < 0)
+    value = value - buy * (assets.linear + tau / 2 + assets.power * np.sqrt(np.abs(w - assets.h)))
+    return _Slopes(value, long, buy)
+
+
+def _targets(derivative: Derivative) -> FloatArray:
+    """Return the weights at which a free name would cease to be free, (N, 4)."""
+    problem, assets = derivative.problem, derivative.dual.assets
+    zero = np.zeros_like(problem.lower)
+    return np.column_stack([problem.lower, problem.upper, zero, assets.h if assets.held else zero])
+
+
+def near_kink(derivative: Derivative) -> float:
+    """Return the share of names that can move whose alpha, changed by a thousandth of alpha's size, would free or fix them.
+
+    Prices are held; alpha's size is its root mean square.
+    """
+    problem, w = derivative.problem, derivative.point.weights
+    movable = problem.lower < problem.upper
+    if not movable.any():
+        return 0.0
+    to_kink = np.abs(_targets(derivative) - w[:, None]).min(axis=1)
+    free = derivative.free
+    distance = np.minimum(np.abs(_slopes(derivative, True).value), np.abs(_slopes(derivative, False).value))
+    distance[free] = to_kink[free] / derivative.phi[free]
+    size = float(np.sqrt(np.mean(problem.alpha**2)))
+    return float((distance[movable] <= NEAR * size).mean())
+
+
+def next_change(derivative: Derivative, direction: npt.ArrayLike) -> float:
+    """Return how many times `direction` can be added to alpha before the active set changes; inf if it never does.
+
+    To first order: exact where prices answer linearly, as they do unless volatility binds or trades have an impact cost.
+
+    Parameters
+    ----------
+    derivative : Derivative
+    direction : array_like of shape (N,)
+        Change of alpha, per year.
+    """
+    change = check_array("direction", direction, derivative.phi.shape)
+    dual, point, problem = derivative.dual, derivative.point, derivative.problem
+    moved, prices = derivative.answer(change)
+    w, r = point.weights, dual.rank
+    d_eta, d_tau, d_nu = prices[-3:].tolist()
+    pull = change - dual.structure.B @ (dual.structure.T @ prices[: dual.linear]) - dual.assets.d * w * d_nu
+    can_move = problem.lower < problem.upper
+    at_upper, at_lower = (w == problem.upper) & can_move, (w == problem.lower) & can_move
+    kinked = can_move & ~derivative.free
+    times = [_first(_targets(derivative)[derivative.free] - w[derivative.free, None], moved[derivative.free, None])]
+    for up in (True, False):
+        slopes = _slopes(derivative, up)
+        rate = pull - slopes.long * d_eta - slopes.buy * d_tau / 2
+        beyond = at_upper if up else at_lower
+        # At a bound the slope beyond it holds the name there, unless it lies at a kink that does.
+        holds = slopes.value > 0 if up else slopes.value < 0
+        here = (beyond & holds) | (kinked & ~beyond)
+        times.append(_first(-slopes.value[here], rate[here]))
+    t, dt = point.theta[r:], prices[r:]
+    priced = (t != 0) & ~dual.equal
+    times.append(_first(-t[priced], dt[priced]))
+    use, d_use = -point.slope[r:], _uses(derivative, moved)
+    slack = (t == 0) & ~dual.equal
+    for bound in (dual.upper, dual.lower):
+        reachable = slack & np.isfinite(bound)
+        times.append(_first((bound - use)[reachable], d_use[reachable]))
+    return min(times)
+
+
+def _uses(derivative: Derivative, moved: FloatArray) -> FloatArray:
+    """Return how fast the use of each limit changes, (q + 3,)."""
+    dual, point = derivative.dual, derivative.point
+    s, r = dual.structure, dual.rank
+    y = s.T.T @ (s.B.T @ moved)
+    d_gross, d_turnover, d_specific = derivative.columns.T @ moved
+    factor = point.theta[:r] / derivative.gamma
+    return np.concatenate([y[r:], [d_gross, d_turnover, d_specific + factor @ y[:r]]])
+
+
+def _first(distance: FloatArray, rate: FloatArray) -> float:
+    """Return the least distance / rate > 0, inf where nothing moves towards it."""
+    distance, rate = np.broadcast_arrays(distance, rate)
+    towards = distance * rate > 0
+    return float((distance[towards] / rate[towards]).min(initial=np.inf))
