@@ -31,12 +31,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.problem import Problem
 from engine.solution import Multipliers
 from risk.checks import BoolArray, FloatArray, freeze
 
 __all__ = ["Assets", "Dual", "Point", "Structure"]
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,8 @@ class Structure:
         X R z + L p = B T (z, p).
     rank : int
         r, columns of R.
+    rows : ndarray of int, shape (q,)
+        Where each column of L stands in B.
     curvature : ndarray of shape (k, k)
         B' D^-1 B, over all names.
     metric : ndarray of shape (r + q, r + q)
@@ -62,6 +67,7 @@ class Structure:
     B: FloatArray
     T: FloatArray
     rank: int
+    rows: IntArray
     curvature: FloatArray
     metric: FloatArray
     looseness: float
@@ -70,7 +76,7 @@ class Structure:
     def of(cls, problem: Problem) -> Structure:
         """Return the structure of a problem."""
         X, L, d = problem.model.exposures, problem.limits.exposures, problem.model.specific_variance
-        B, place = _different_columns(np.hstack([X, L]))
+        B, place = _different_columns(X, L)
         R = _root(problem.model.factor_covariance)
         K, q, r = X.shape[1], L.shape[1], R.shape[1]
         T = np.zeros((B.shape[1], r + q))
@@ -78,25 +84,44 @@ class Structure:
         T[place[K:], r + np.arange(q)] = 1.0
         scaled = B / np.sqrt(d)[:, None]
         curvature = scaled.T @ scaled
-        return cls(B, T, r, curvature, T.T @ curvature @ T, float(np.sum(1.0 / d)))
+        return cls(B, T, r, place[K:], curvature, _between(T[:, :r], place[K:], curvature), float(np.sum(1.0 / d)))
 
 
-def _different_columns(table: FloatArray) -> tuple[FloatArray, np.ndarray]:
-    """Return the different columns of `table`, and for each of its columns where it stands among them."""
+def _between(R: FloatArray, rows: IntArray, gram: FloatArray) -> FloatArray:
+    """Return T' gram T for T = [R, the columns of the identity at `rows`]: the second part only picks."""
+    r = R.shape[1]
+    left = gram @ R
+    result = np.empty((r + len(rows), r + len(rows)))
+    result[:r, :r] = R.T @ left
+    result[r:, :r] = left[rows]
+    result[:r, r:] = left[rows].T
+    result[r:, r:] = gram[np.ix_(rows, rows)]
+    return result
+
+
+def _different_columns(X: FloatArray, L: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return the different columns of [X, L], and for each of its columns where it stands among them."""
     # Equal columns have equal weighted sums; only columns with equal ones are compared entry by entry.
-    sums = np.ascontiguousarray(table.T) @ np.cos(np.arange(len(table)))
+    weights = np.cos(np.arange(len(X)))
+    sums = np.round(np.concatenate([weights @ X, weights @ L]), 9).tolist()
+    columns = [*X.T, *L.T]
     kept: list[int] = []
-    place = np.empty(table.shape[1], dtype=np.int64)
+    place = np.empty(len(columns), dtype=np.int64)
     candidates: dict[float, list[int]] = {}
-    for j, total in enumerate(np.round(sums, 9).tolist()):
+    for j, total in enumerate(sums):
         same = candidates.setdefault(total, [])
-        twin = next((i for i in same if np.array_equal(table[:, kept[i]], table[:, j])), None)
+        twin = next((i for i in same if np.array_equal(columns[kept[i]], columns[j])), None)
         if twin is None:
             twin = len(kept)
             same.append(twin)
             kept.append(j)
         place[j] = twin
-    return np.ascontiguousarray(table[:, kept]), place
+    K = X.shape[1]
+    B = np.empty((len(X), len(kept)))
+    from_x = [j for j in kept if j < K]
+    B[:, : len(from_x)] = X if len(from_x) == K else X[:, from_x]
+    B[:, len(from_x) :] = L[:, [j - K for j in kept[len(from_x) :]]]
+    return B, place
 
 
 def _root(F: FloatArray) -> FloatArray:
@@ -120,7 +145,7 @@ class Assets:
         self.alpha, self.d = problem.alpha, problem.model.specific_variance
         self.lower, self.upper = problem.lower, problem.upper
         self.linear, self.power, self.borrow = A * linear, 1.5 * A * impact, borrow
-        self.impact = bool(self.power.any())
+        self.impact, self.borrows = bool(self.power.any()), bool(self.borrow.any())
         self.trades_matter = problem.turnover_limit is not None or bool(self.linear.any()) or self.impact
         self.h = problem.holdings if self.trades_matter else zeros
         self.held = bool(self.h.any())
@@ -156,9 +181,13 @@ class Assets:
 
     def value(self, q: FloatArray, w: FloatArray, eta: float, tau: float, gamma: float) -> float:
         """Return the sum of what the assets gain at weights w."""
-        size, u = np.abs(w), np.abs(w - self.h)
+        size = np.abs(w)
+        u = np.abs(w - self.h) if self.held else size
         total = float(q @ w) - eta * float(size.sum()) - gamma / 2 * float((self.d * w) @ w)
-        total -= float((self.linear + tau / 2) @ u) + float(self.borrow @ (size - w)) / 2
+        if self.trades_matter:
+            total -= float((self.linear + tau / 2) @ u)
+        if self.borrows:
+            total -= float(self.borrow @ (size - w)) / 2
         if self.impact:
             total -= float(self.power @ (u * np.sqrt(u))) / 1.5
         return total
@@ -169,7 +198,8 @@ class Assets:
         trade = self.linear + tau / 2
         if self.trades_matter:
             inside &= (w != self.h) | (trade + self.power == 0)
-        return inside & ((w != 0) | (eta + self.borrow == 0))
+        free: BoolArray = inside & ((w != 0) | (eta + self.borrow == 0))
+        return free
 
     def flexibility(self, w: FloatArray, free: BoolArray, gamma: float) -> FloatArray:
         """Return phi = dw/dq, (N,)."""
@@ -300,7 +330,7 @@ class Dual:
         columns = self.columns(point.weights)
         weighted = phi[:, None] * columns
         H = np.empty((self.size, self.size))
-        H[:m, :m] = s.T.T @ (self._weighted_gram(free, phi, gamma) @ s.T)
+        H[:m, :m] = _between(s.T[:, :r], s.rows, self._weighted_gram(free, phi, gamma))
         H[:m, m:] = s.T.T @ (s.B.T @ weighted)
         H[m:, :m] = H[:m, m:].T
         H[m:, m:] = columns.T @ weighted

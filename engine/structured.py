@@ -35,6 +35,7 @@ ACCEPTED = 1e-9
 STEPS = 150
 RAISES = 12
 AT_ONCE = 12
+GUESSES = 8
 FIRST_DAMPING = 1e-3
 SHORTER = (1.0, 0.5, 0.25, 0.1, 0.03)
 RIDGE = 1e-11
@@ -77,7 +78,7 @@ def solve(
         Of this problem, where it is at hand.
     """
     dual = Dual(problem) if dual is None else dual
-    point = dual.at(np.zeros(dual.size) if start is None else dual.prices(*start))
+    point = dual.at(_first_prices(dual) if start is None else dual.prices(*start))
     damping, ridge = FIRST_DAMPING if start is None else 0.0, RIDGE
     steps = 0
     while point.residual > TOLERANCE and steps < STEPS:
@@ -100,6 +101,36 @@ def solve(
     return Optimum(
         freeze(point.weights), dual.multipliers(point.theta), point.residual, steps, point.residual <= ACCEPTED
     )
+
+
+def _first_prices(dual: Dual) -> FloatArray:
+    """Return prices near those of the optimum: the book with equalities alone, scaled down until volatility and gross hold.
+
+    Without bounds and costs the prices of factors and equalities do not depend on gamma, which then follows from volatility: the
+    one price in which f is far from quadratic.
+    """
+    assets, s, problem = dual.assets, dual.structure, dual.problem
+    g0, G, v = problem.risk_aversion, problem.gross_limit, problem.volatility_limit
+    theta = np.zeros(dual.size)
+    on = np.concatenate([np.ones(dual.rank, dtype=bool), dual.equal[:-3]])
+    M = s.metric[np.ix_(on, on)]
+    M[np.arange(dual.rank), np.arange(dual.rank)] += 1.0
+    M[np.diag_indices_from(M)] *= 1.0 + 1e-9
+    theta[: dual.linear][on] = _solved(M, (s.T.T @ (s.B.T @ (assets.alpha / assets.d)))[on])
+    q = assets.alpha - s.B @ (s.T @ theta[: dual.linear])
+    z = theta[: dual.rank]
+    eta, gamma = 0.0, g0
+    for _ in range(GUESSES):
+        w = assets.weights(q, eta, 0.0, gamma)
+        # Newton on gross in eta, which is convex and falling; volatility falls about as 1 / gamma.
+        loose = float(np.sum((w != 0) / assets.d)) / gamma
+        excess = float(np.abs(w).sum()) - G
+        eta = max(eta + excess / loose, 0.0) if loose > 0 else eta
+        if v is not None:
+            variance = float((assets.d * w) @ w) + float(z @ z) / gamma**2
+            gamma = max(gamma * np.sqrt(variance) / v, g0)
+    theta[-3], theta[-1] = eta, gamma - g0
+    return theta
 
 
 def _search(dual: Dual, point: Point, x: FloatArray) -> tuple[Point, float] | None:
