@@ -170,7 +170,7 @@ def true_contribution(
     >>> stakes, returns = pd.Series({"good": 3.0, "poor": 1.0}), [-0.02, 0.0, 0.01, 0.03]
     >>> tc = true_contribution(predictions, stakes, problem, returns, alpha_scale=0.03, masks=16)
     >>> tc.scores["true_contribution"].round(4).to_dict()
-    {'good': 0.0013, 'poor': -0.0001}
+    {'good': 0.0011, 'poor': -0.0002}
     """
     from engine.layer import OptimizerLayer
 

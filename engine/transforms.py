@@ -19,7 +19,7 @@ IntArray = npt.NDArray[np.int64]
 Values = npt.NDArray[Any]
 Real = TypeVar("Real", np.float32, np.float64)
 
-BLOCK = 2**18
+BLOCK = 2**17
 """Entries ranked at a time by one thread: bounds the memory beside predictions and result to a few MB, inside the cache."""
 
 

