@@ -21,9 +21,15 @@ from engine import InfeasibleMandate, Mandate, Solution
 from risk import decompose
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "widenings"]
 
 LIBRARIES = ("numpy", "pandas", "scipy", "cvxpy", "clarabel", "osqp", "pyarrow")
+
+
+def widenings(decision: Decision, solution: Solution) -> dict[str, float]:
+    """Return by how much each limit was widened in all: for frozen names, and because the mandate gives way."""
+    names = [*decision.widened, *(name for name in solution.relaxed if name not in decision.widened)]
+    return {name: decision.widened.get(name, 0.0) + solution.relaxed.get(name, 0.0) for name in names}
 
 
 class Journal:
@@ -173,7 +179,7 @@ class Journal:
     def decided(self, t: int, decision: Decision, solution: Solution, predictions: Predictions) -> None:
         """Write one solve with its signals, model and everything that was left out."""
         date, certificate = self.dates[t], solution.certificate
-        relaxed = {**decision.widened, **solution.relaxed}
+        relaxed = widenings(decision, solution)
         self._forecasts.append(solution.volatility)
         self.writer.append(
             "solves",
@@ -239,6 +245,11 @@ class Journal:
             self._notice(t, "frozen", names[i], float(decision.problem.holdings[i]), "no row while its country trades")
         for limit, amount in decision.widened.items():
             self._notice(t, "limit widened", limit, amount, "frozen names that no trade can offset")
+
+    def relaxed(self, t: int, solution: Solution, conflict: InfeasibleMandate) -> None:
+        """Write the limits that gave way because not all could hold, and why."""
+        for limit, amount in solution.relaxed.items():
+            self._notice(t, "limit relaxed", limit, amount, str(conflict))
 
     def held(self, t: int, decision: Decision, conflict: InfeasibleMandate) -> None:
         """Write a decision that found no portfolio and left the book as it was."""

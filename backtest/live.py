@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from threadpoolctl import threadpool_limits
 
 from backtest.dataset import Dataset
 from backtest.products import load_product
-from backtest.simulator import Progress, market_of
+from backtest.journal import widenings
+from backtest.simulator import Progress, market_of, solve_by_mandate
 from backtest.store import write_whole
-from backtest.strategy import prepare
+from backtest.strategy import Decision, prepare
 from backtest.tables import parse_date
-from engine import Solution, optimize
+from engine import InfeasibleMandate, Mandate, Solution
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
 
@@ -95,11 +97,15 @@ def live_book(
     -------
     DataFrame
         asset, target_weight, trade_shares, trade_value, cost (money), reason; every asset held or wanted.
+    Solution
+        `relaxed` names every limit that was widened, for frozen names or because the mandate relaxes, and by how much.
 
     Raises
     ------
     DataError
         If a file, the date or the size cannot be used.
+    InfeasibleMandate
+        If no portfolio meets all limits, unless the mandate relaxes those in the way.
     """
     terms, mandate = load_product(product)
     nav = terms.size("nav", nav)
@@ -132,7 +138,7 @@ def live_book(
             mandate,
             restricted=barred | gone[t],
         )
-        solution = optimize(decision.problem)
+        decision, solution = _solved(decision, mandate)
     costs = decision.problem.costs
     assert costs is not None
     change = np.where(decision.frozen, 0.0, solution.weights - decision.problem.holdings)
@@ -157,6 +163,25 @@ def live_book(
     book = frame[moved].reset_index(drop=True)
     _same_currency(data, day, book["asset"])
     return book, solution
+
+
+def _solved(decision: Decision, mandate: Mandate) -> tuple[Decision, Solution]:
+    """Return a decision as it was solved and its book, with every limit that was widened.
+
+    Raises
+    ------
+    InfeasibleMandate
+        If no portfolio meets all limits and the mandate stops, holds, or relaxes none of those in the way: a book that is
+        held has no orders, and no proof.
+    """
+    try:
+        decision, solution, _ = solve_by_mandate(decision, mandate)
+    except InfeasibleMandate as error:
+        if mandate.on_infeasible != "hold":
+            raise
+        message = f"{error} Mandate {mandate.name!r} holds the book on such a date: there are no orders."
+        raise InfeasibleMandate(message, error.conflict, error.relaxation) from error
+    return decision, replace(solution, relaxed=widenings(decision, solution))
 
 
 def _same_currency(data: Dataset, day: pd.Timestamp, assets: pd.Series[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,12 @@ from backtest.store import Run, RunWriter
 from backtest.strategy import Decision, Market, prepare
 from backtest.tables import parse_date
 from backtest.universe import Universe, absence, trailing_median, universe
-from engine import InfeasibleMandate, Mandate, SolverFailure, optimize
+from engine import InfeasibleMandate, Mandate, Solution, SolverFailure, optimize
+from engine.relaxation import relax
 from risk import DataError, factor_history
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["market_of", "simulate"]
+__all__ = ["market_of", "simulate", "solve_by_mandate"]
 
 Progress = Callable[[str, float], None]
 
@@ -68,6 +69,28 @@ def _check_width(data: Dataset, product: Product, found: Universe) -> None:
         f"({found.excluded.index[day]:%Y-%m-%d}; left out: {reasons}), and product {product.name!r} asks for {wanted} "
         "(`risk_model.minimum_assets`). Add assets, or lower it or the thresholds of the product's [universe]."
     )
+
+
+def solve_by_mandate(decision: Decision, mandate: Mandate) -> tuple[Decision, Solution, InfeasibleMandate | None]:
+    """Return a decision as it was solved, its book, and the conflict for which limits were relaxed (None: there was none).
+
+    Limits give way only where the mandate says `relax`; `Solution.relaxed` then holds which, and by how much.
+
+    Raises
+    ------
+    InfeasibleMandate
+        If no portfolio meets all limits and the mandate relaxes none, or not those that are in the way.
+    SolverFailure
+    """
+    try:
+        return decision, optimize(decision.problem), None
+    except InfeasibleMandate as conflict:
+        if mandate.on_infeasible != "relax":
+            raise
+        problem, amounts = relax(decision.problem)
+        if not amounts:
+            raise
+        return replace(decision, problem=problem), replace(optimize(problem), relaxed=amounts), conflict
 
 
 @dataclass
@@ -257,11 +280,11 @@ class _Simulation:
         decision = prepare(self.market, t, predictions, self.data.stakes(date), before, nav, self.mandate)
         prepared = time.perf_counter()
         try:
-            solution = optimize(decision.problem)
-        except InfeasibleMandate as conflict:
-            if self.mandate.on_infeasible == "stop":
+            decision, solution, conflict = solve_by_mandate(decision, self.mandate)
+        except InfeasibleMandate as error:
+            if self.mandate.on_infeasible != "hold":
                 raise
-            self.journal.held(t, decision, conflict)
+            self.journal.held(t, decision, error)
             return None
         self.decision = decision
         target = np.full(len(self.panel.assets), np.nan)
@@ -276,6 +299,8 @@ class _Simulation:
         self.ledger.withdraw_late(t)
         self.ledger.order(t, np.nan_to_num(target), which, ["rebalance" if member else "exit" for member in inside])
         self.journal.decided(t, decision, solution, predictions)
+        if conflict is not None:
+            self.journal.relaxed(t, solution, conflict)
         self.journal.timing(f"{date:%Y-%m-%d}", prepare=prepared - started, solve=time.perf_counter() - prepared)
         return target
 

@@ -22,7 +22,7 @@ NEGLIGIBLE = 1e-8
 def mandate_limits(
     mandate: Mandate, model: FactorModel, *, country: Sequence[str], sector: Sequence[str], benchmark: FloatArray
 ) -> Limits:
-    """Return the linear limits of a mandate for one date.
+    """Return the linear limits of a mandate for one date, each with the tier that the mandate gives its kind.
 
     Parameters
     ----------
@@ -45,35 +45,37 @@ def mandate_limits(
     names: list[str] = []
     columns: list[FloatArray] = []
     bounds: list[float] = []
+    tiers: list[int] = []
 
-    def add(name: str, column: FloatArray, bound: float) -> None:
+    def add(name: str, column: FloatArray, bound: float, tier: int) -> None:
         names.append(name)
         columns.append(column)
         bounds.append(bound)
+        tiers.append(tier)
 
     if mandate.net_limit is not None:
-        add("net", np.ones(n), mandate.net_limit)
+        add("net", np.ones(n), mandate.net_limit, mandate.tiers.net)
     if mandate.beta_limit is not None:
-        add("beta", model.beta(benchmark), mandate.beta_limit)
-    for family, labels, bound in (
-        ("country", country, mandate.country_limit),
-        ("sector", sector, mandate.sector_limit),
+        add("beta", model.beta(benchmark), mandate.beta_limit, mandate.tiers.beta)
+    for family, labels, bound, tier in (
+        ("country", country, mandate.country_limit, mandate.tiers.country),
+        ("sector", sector, mandate.sector_limit, mandate.tiers.sector),
     ):
         categories = sorted(set(labels))
         if bound is not None and len(categories) > 1:
             members = np.asarray(labels)
             for category in categories:
-                add(f"{family}:{category}", (members == category).astype(np.float64), bound)
+                add(f"{family}:{category}", (members == category).astype(np.float64), bound, tier)
     if mandate.style_limit is not None:
         for j, factor in enumerate(model.factors):
             if factor.startswith("style:"):
-                add(factor, model.exposures[:, j], mandate.style_limit)
+                add(factor, model.exposures[:, j], mandate.style_limit, mandate.tiers.style)
     if not names:
         raise DataError(
             f"mandate {mandate.name!r} has no net, beta, country, sector or style limit; set net_limit = 0."
         )
     upper = np.array(bounds)
-    return Limits(names, np.column_stack(columns), -upper, upper)
+    return Limits(names, np.column_stack(columns), -upper, upper, tiers)
 
 
 def widen_to_reach(limits: Limits, lower: FloatArray, upper: FloatArray) -> tuple[Limits, dict[str, float]]:

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from risk import DataError
 
-__all__ = ["AlphaRule", "CostRule", "Mandate", "load_mandate", "read_spec"]
+__all__ = ["AlphaRule", "CostRule", "Mandate", "Tiers", "load_mandate", "read_spec"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Tier = Annotated[int, Field(ge=0)]
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -48,6 +49,20 @@ class CostRule(Spec):
     expected_holding_days: Positive = 60
 
 
+class Tiers(Spec):
+    """Which rows give way where a mandate relaxes, and in what order: tier 0 never, the highest tier first.
+
+    By default the book stays neutral: styles give way before beta. Whatever the tiers, turnover gives way before any row, and
+    position caps, gross and volatility never do.
+    """
+
+    net: Tier = 0
+    country: Tier = 0
+    sector: Tier = 0
+    beta: Tier = 1
+    style: Tier = 2
+
+
 class Mandate(Spec):
     """Limits and preferences of a fund.
 
@@ -73,7 +88,9 @@ class Mandate(Spec):
     """A date with fewer assets than this is refused."""
     minimum_model_assets: Annotated[int, Field(ge=2)] = 20
     """A model that covers fewer assets than this on a date is left out of that date."""
-    on_infeasible: Literal["stop", "hold"] = "stop"
+    on_infeasible: Literal["stop", "hold", "relax"] = "stop"
+    """On a date without a portfolio within all limits: end the run, leave the book as it is, or widen limits by `tiers`."""
+    tiers: Tiers = Tiers()
     alpha: AlphaRule = AlphaRule()
     costs: CostRule = CostRule()
     assumed: tuple[str, ...] = ()
@@ -87,6 +104,7 @@ class Mandate(Spec):
             )
         known = {*type(self).model_fields, *(f"alpha.{field}" for field in AlphaRule.model_fields)}
         known |= {f"costs.{field}" for field in CostRule.model_fields}
+        known |= {f"tiers.{field}" for field in Tiers.model_fields}
         unknown = sorted(set(self.assumed) - known)
         if unknown:
             raise ValueError(f"assumed names no field: {', '.join(unknown)}")
