@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from engine.contribution import Contribution, true_contribution
+from engine.contribution import Contribution, ScoreRule, true_contribution
 from engine.costs import TradeCosts
 from engine.mandate import Mandate, load_mandate
 from engine.metamodel import MetaModel, alpha_scale, grinold_alpha, meta_model
 from engine.optimizer import optimize
+from engine.prepared import Prepared
 from engine.problem import Limits, Problem
 from engine.solution import Certificate, InfeasibleMandate, Solution, SolverFailure, Status
 from engine.transforms import gaussianise, standardise
@@ -30,7 +31,9 @@ __all__ = [
     "Mandate",
     "MetaModel",
     "OptimizerLayer",
+    "Prepared",
     "Problem",
+    "ScoreRule",
     "Solution",
     "SolverFailure",
     "Status",

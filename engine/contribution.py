@@ -11,6 +11,9 @@ One vector g per round scores every model, staked or not: an owner recomputes a 
 optimizer starts from an empty book and without a turnover limit; costs stay. Because the score is standardised, the
 stake-weighted sum over the kept models is 0 mask by mask: TC says how to move stakes, it does not add up to the return.
 
+The aligned objective differentiates 252/h R - A cost(w) - borrow(w) - (g0/2) w'Vw in the place of R: where the risk penalty sets the
+book, return alone is gained by alpha proportional to V^-1 r, which is no forecast of r.
+
 References
 ----------
 Oliver (2022), True Contribution Details, Numerai forum.
@@ -19,58 +22,54 @@ Oliver (2022), True Contribution Details, Numerai forum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import Field, model_validator
 
-from engine.masks import masked_sums, weighted_sum
+from engine.mandate import Positive, Spec
+from engine.mask_books import Book, Books, CvxpylayersBooks, Slope, StructuredBooks
+from engine.masks import draw_masks
 from engine.metamodel import check_stakes
+from engine.prepared import Prepared
 from engine.problem import Problem, aligned
-from engine.transforms import gaussianise, standardise
 from risk import DataError
-from risk.checks import BoolArray, FloatArray, check_array, check_labels, freeze
+from risk.checks import BoolArray, FloatArray, freeze
 
-if TYPE_CHECKING:
-    import torch
-
-    Optimizer = Callable[[torch.Tensor], torch.Tensor]
-
-__all__ = ["Contribution", "MaskGradients", "mask_gradients", "true_contribution"]
-
-CHUNK = 8
-"""Masks solved in one call: often enough for a progress bar, rarely enough that the call itself costs nothing."""
+__all__ = ["Contribution", "ScoreRule", "true_contribution"]
 
 FEW_DIRECTIONS = 30
 """Below so many free directions a book hardly answers to its models, and a round's scores are flagged."""
+
+TRADING_DAYS = 252
 
 IntArray = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
-class MaskGradients:
-    """Derivative of the return with respect to the stake-weighted sum, mask by mask.
+class ScoreRule(Spec):
+    """How a round's return becomes a score. Its inventor published none of this: it is a choice, and written into every result."""
 
-    Attributes
-    ----------
-    gradients : ndarray of shape (B, N)
-        g_b = dR/dx at mask b.
-    returns : ndarray of shape (B,)
-        R at mask b, over the scoring horizon.
-    kept : ndarray of bool, shape (B, M)
-        Which models each mask keeps.
-    redrawn : int
-        Masks drawn again because they kept no stake, or only stakes that cancel.
-    """
+    objective: Literal["return", "aligned"] = "return"
+    """What is differentiated: w'r over the horizon, or what the fund maximises at realised returns, per year."""
+    power: Positive = 1.0
+    """x~ becomes sign(x~) |x~|^power, standardised again; 1.5 leans on the strongest views."""
+    horizon_days: Positive | None = None
+    """Trading days that the forward returns span."""
+    lag_days: float | None = Field(default=None, ge=0)
+    """Trading days between the predictions and the first of them."""
+    score_scale: Positive = 1.0
+    """Published score per unit of derivative."""
 
-    gradients: FloatArray
-    returns: FloatArray
-    kept: BoolArray
-    redrawn: int
+    @model_validator(mode="after")
+    def _horizon_for_aligned(self) -> ScoreRule:
+        if self.objective == "aligned" and self.horizon_days is None:
+            raise ValueError("objective 'aligned' needs `horizon_days`: the return is annualised by 252 / horizon_days")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class Contribution:
     Attributes
     ----------
     scores : DataFrame
-        Row per model, sorted: ``true_contribution`` (return over the scoring horizon per unit of stake share),
+        Row per model, sorted: ``true_contribution`` (in the rule's unit),
         ``mask_standard_error``, ``stake`` (share of the stake in use), ``coverage`` (assets), ``reason`` (why a model has no
         score, then NaN; else empty).
     assets : tuple of str, length N
@@ -88,6 +87,11 @@ class Contribution:
         g: any model's score is the product with its gaussianised predictions.
     portfolio_return : float
         w'r at full stakes, over the scoring horizon.
+    mask_gradients : ndarray of shape (B, N)
+        g_b of each mask; their mean is `gradient`.
+    kept : ndarray of bool, shape (B, M)
+        Which models each mask kept, in the order of `models`.
+    models : tuple of str, length M
     mask_return : float
         Mean of w'r over the masks.
     free_directions : ndarray of int, shape (B,)
@@ -95,7 +99,9 @@ class Contribution:
     flagged : bool
         Whether the median of `free_directions` is below 30.
     derivative_residual : float
-        Largest relative miss of the derivative's identity over masks; see `OptimizerLayer`.
+        Largest relative miss of S (gamma V + A cost'') S = S over masks.
+    fallbacks : int
+        Masks whose book needed another solver or start than the first.
     options : mapping
         Everything the scores depend on beside the data.
     """
@@ -105,14 +111,18 @@ class Contribution:
     gradient: FloatArray
     portfolio_return: float
     mask_return: float
+    mask_gradients: FloatArray
+    kept: BoolArray
+    models: tuple[str, ...]
     free_directions: IntArray
     flagged: bool
     derivative_residual: float
+    fallbacks: int
     options: Mapping[str, Any]
 
 
 def true_contribution(
-    predictions: pd.DataFrame | npt.ArrayLike,
+    predictions: pd.DataFrame | Prepared | npt.NDArray[Any],
     stakes: pd.Series[float],
     problem: Problem,
     forward_returns: npt.ArrayLike | pd.Series[float],
@@ -121,17 +131,20 @@ def true_contribution(
     masks: int = 100,
     keep_probability: float = 0.5,
     seed: int = 0,
-    backend: str = "cvxpylayers",
+    rule: ScoreRule | None = None,
+    precision: Literal["float32", "float64"] = "float32",
+    backend: Literal["structured", "cvxpylayers"] = "structured",
+    jobs: int = 2,
     progress: Progress | None = None,
 ) -> Contribution:
     """Return the true contribution of every model in one round.
 
     Parameters
     ----------
-    predictions : DataFrame of assets x models, or array_like of shape (N, M)
+    predictions : DataFrame of assets x models, Prepared, or ndarray of shape (N, M)
         A DataFrame holds raw predictions over `problem.model.assets`, in their order; NaN where a model does not cover an
-        asset (0 after gaussianising, counted in ``coverage``). An array holds columns that are gaussianised already, in the
-        order of `stakes`.
+        asset (0 after gaussianising, counted in ``coverage``). `Prepared` and an array hold what is gaussianised already; an array,
+        which may be a memory map, in the order of `stakes`.
     stakes : Series by model
         In any unit, >= 0. A model of the predictions without a row has stake 0, and a score.
     problem : Problem
@@ -146,200 +159,208 @@ def true_contribution(
         With which each model's stake is kept; the kept ones are not rescaled.
     seed : int
         Of the masks. Whether a mask keeps a model depends on seed, model and mask number alone.
+    rule : ScoreRule, optional
+        Objective, power, scale, and the horizon and lag that are recorded.
+    precision : str
+        In which a DataFrame's predictions are kept and multiplied; sums are float64 in any case.
     backend : str
-        Of `OptimizerLayer`.
+        ``structured``, or ``cvxpylayers`` for comparison.
+    jobs : int
+        Threads. No bit of the result depends on it.
     progress : callable, optional
         Called with masks done and masks in all.
 
     Raises
     ------
     DataError
-        If an index is another, a return is not known, no usable model has a stake, or an option is out of its range.
-    SolverFailure
-        If a book or a derivative is not proven.
+        If shapes or assets disagree, a forward return is not known, no usable model has a stake, or an option is out of range.
+    SolverFailure, InfeasibleMandate
+        If a mask's book cannot be proven.
+
+    Notes
+    -----
+    A model without a usable prediction has no score, and its stake takes no part; ``reason`` says why.
 
     Examples
     --------
     >>> from engine import Limits
     >>> from risk import FactorModel
     >>> assets = ["A", "B", "C", "D"]
-    >>> model = FactorModel(assets, ["market"], np.ones((4, 1)), [[0.04]], [0.09] * 4)
+    >>> model = FactorModel(assets, ["market"], np.ones((4, 1)), [[0.04]], [0.09, 0.09, 0.09, 0.09])
     >>> net = Limits(["net"], np.ones((4, 1)), [0.0], [0.0])
-    >>> problem = Problem([0.0] * 4, model, net, 0.5, 2.0, None, 15.0)
-    >>> predictions = pd.DataFrame({"good": [1.0, 2, 3, 4], "poor": [4.0, 3, 1, 2]}, index=assets)
+    >>> problem = Problem(np.zeros(4), model, net, 0.5, gross_limit=1.0, volatility_limit=None, risk_aversion=2.0)
+    >>> predictions = pd.DataFrame({"good": [1.0, 2.0, 3.0, 4.0], "poor": [2.0, 1.0, 4.0, 3.0]}, index=assets)
     >>> stakes, returns = pd.Series({"good": 3.0, "poor": 1.0}), [-0.02, 0.0, 0.01, 0.03]
     >>> tc = true_contribution(predictions, stakes, problem, returns, alpha_scale=0.03, masks=16)
     >>> tc.scores["true_contribution"].round(4).to_dict()
-    {'good': 0.0011, 'poor': -0.0002}
+    {'good': 0.0142, 'poor': -0.0013}
     """
-    from engine.layer import OptimizerLayer
-
-    assets = problem.model.assets
+    assets, rule = problem.model.assets, ScoreRule() if rule is None else rule
+    if backend not in BACKENDS:
+        raise DataError(f"unknown backend {backend!r}; available: {', '.join(sorted(BACKENDS))}.")
     r = _known_returns(forward_returns, assets)
     scale = aligned("alpha_scale", alpha_scale, assets)
-    _check_options(masks, keep_probability)
-    names, prepared, coverage, reasons = _prepare(predictions, stakes, assets)
-    staked = check_stakes(stakes)
-    # Sorted, and sums over staked models alone: the same last bits in any order and company.
-    usable = sorted((j for j, reason in enumerate(reasons) if not reason), key=lambda j: names[j])
-    stake = np.array([staked.get(names[j], 0.0) for j in usable])
-    if not (stake > 0).any():
-        raise DataError(
-            f"no stake on any of the {len(usable)} models with usable predictions (of {len(names)} in all): the round has no "
-            "meta model to differentiate. Leave the round out, or give positive stakes."
-        )
-    shares, models = stake / stake[stake > 0].sum(), [names[j] for j in usable]
-    P = np.ascontiguousarray(prepared[:, usable])
-    alpha_at_full_stakes = scale * standardise(weighted_sum(P, shares))
-    layer = OptimizerLayer(
-        problem.replace(alpha=alpha_at_full_stakes, holdings=None, turnover_limit=None), backend, jobs=1
-    )
-    free: list[IntArray] = []
-    residuals: list[float] = []
+    prepared = _prepared(predictions, stakes, assets, precision, jobs)
+    shares = _shares(prepared, stakes)
 
-    def optimizer(alpha: torch.Tensor) -> torch.Tensor:
-        weights: torch.Tensor = layer(alpha)
-        free.append(layer.free_directions)
-        return weights
-
-    def report(done: int, total: int) -> None:
-        residuals.append(float(layer.derivative_residual.max()))
-        if progress is not None:
-            progress(done, total)
-
-    at_masks = mask_gradients(
-        P,
-        shares,
-        models,
-        r,
-        optimizer,
-        scale=scale,
-        masks=masks,
-        keep_probability=keep_probability,
-        seed=seed,
-        progress=report,
-    )
-    full = layer.solve(alpha_at_full_stakes[None], differentiable=False).weights[0]
-    by_mask = at_masks.gradients @ P  # (B, M)
-    error = by_mask.std(axis=0, ddof=1) / math.sqrt(masks) if masks > 1 else np.full(len(models), np.nan)
-    scores = pd.DataFrame(
-        {
-            "true_contribution": np.nan,
-            "mask_standard_error": np.nan,
-            "stake": 0.0,
-            "coverage": coverage,
-            "reason": reasons,
-        },
-        index=pd.Index(names, name="model"),
-    )
-    g = at_masks.gradients.mean(axis=0)
-    scores.loc[models, "true_contribution"] = P.T @ g
-    scores.loc[models, "mask_standard_error"] = error
-    scores.loc[models, "stake"] = shares
-    free_directions = np.concatenate(free)
+    x, kept, redrawn = draw_masks(prepared, shares, masks, keep_probability, seed)
+    full = prepared.combine(shares, np.ones((1, len(shares)), dtype=bool))
+    signal = _Signal(np.vstack([full, x]), rule.power)
+    alphas = scale * signal.values
+    empty = problem.replace(alpha=alphas[0], holdings=None, turnover_limit=None)
+    found: list[Book] = []
+    for book in BACKENDS[backend](empty, jobs).solve(alphas, _slope(rule, empty, r)):
+        found.append(book)
+        if progress is not None and len(found) > 1:
+            progress(len(found) - 1, masks)
+    by_mask = rule.score_scale * signal.pull_back(scale * np.array([book.gradient for book in found]))[1:]
+    g = by_mask.mean(axis=0)
+    by_model = prepared.project(np.vstack([g, by_mask]))
+    books, returns = found[1:], np.array([book.weights for book in found]) @ r
+    free = np.array([book.free_directions for book in books])
     return Contribution(
-        scores=scores.sort_index(),
+        scores=_scores(prepared, shares, by_model[0], by_model[1:]),
         assets=assets,
         gradient=freeze(g),
-        portfolio_return=float(full @ r),
-        mask_return=float(at_masks.returns.mean()),
-        free_directions=freeze(free_directions),
-        flagged=bool(np.median(free_directions) < FEW_DIRECTIONS),
-        derivative_residual=max(residuals),
+        portfolio_return=float(returns[0]),
+        mask_return=float(returns[1:].mean()),
+        mask_gradients=freeze(by_mask),
+        kept=freeze(kept),
+        models=prepared.models,
+        free_directions=freeze(free),
+        flagged=bool(np.median(free) < FEW_DIRECTIONS),
+        derivative_residual=max(book.miss for book in books),
+        fallbacks=sum(bool(book.fallback) for book in found),
         options={
             "masks": masks,
             "keep_probability": keep_probability,
             "seed": seed,
-            "redrawn": at_masks.redrawn,
+            "redrawn": redrawn,
             "backend": backend,
+            "precision": prepared.dtype.name,
             "normalisation": "mean 0, standard deviation 1 (divisor N)",
+            **rule.model_dump(),
             "alpha_scale_median": float(np.median(scale)),
             "start": "empty book, no turnover limit, costs kept",
-            "unit": "return over the scoring horizon per unit of stake share; horizon as in forward_returns",
+            "unit": "return over the scoring horizon per unit of stake share"
+            if rule.objective == "return"
+            else "annual return less cost and risk penalty per unit of stake share",
         },
     )
 
 
-def mask_gradients(
-    prepared: FloatArray,
-    shares: FloatArray,
-    models: Sequence[str],
-    forward_returns: FloatArray,
-    optimizer: Optimizer,
-    *,
-    scale: npt.ArrayLike = 1.0,
-    masks: int = 100,
-    keep_probability: float = 0.5,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> MaskGradients:
-    """Return dR/dx at every stake-dropout mask, through any differentiable optimizer.
-
-    Parameters
-    ----------
-    prepared : ndarray of shape (N, M)
-        p_k by column.
-    shares : ndarray of shape (M,)
-    models : sequence of str, length M
-        Identities that key the masks.
-    forward_returns : ndarray of shape (N,)
-    optimizer : callable
-        From alphas, a tensor of shape (B, N), to weights of the same shape, differentiable.
-    scale : float or array_like of shape (N,)
-    masks, keep_probability, seed, progress
-        As in `true_contribution`.
-    """
-    import torch
-
-    x, kept, redrawn = masked_sums(prepared, shares, models, masks, keep_probability, seed)
-    r, factor = torch.from_numpy(np.array(forward_returns)), torch.as_tensor(np.array(scale, dtype=np.float64))
-    gradients, returns = np.empty(x.shape), np.empty(masks)
-    for start in range(0, masks, CHUNK):
-        stop = min(start + CHUNK, masks)
-        part = torch.from_numpy(x[start:stop]).requires_grad_()
-        centred = part - part.mean(dim=1, keepdim=True)
-        standard = centred / centred.square().mean(dim=1, keepdim=True).sqrt()
-        R = optimizer(factor * standard) @ r
-        # Each return depends on its own row alone, so the sum's gradient holds every mask's.
-        R.sum().backward()  # type: ignore[no-untyped-call]
-        assert part.grad is not None
-        gradients[start:stop], returns[start:stop] = part.grad.numpy(), R.detach().numpy()
-        if progress is not None:
-            progress(stop, masks)
-    return MaskGradients(freeze(gradients), freeze(returns), freeze(kept), redrawn)
+BACKENDS: dict[str, Callable[[Problem, int], Books]] = {
+    "structured": StructuredBooks,
+    "cvxpylayers": lambda problem, _jobs: CvxpylayersBooks(problem),
+}
 
 
-def _prepare(
-    predictions: pd.DataFrame | npt.ArrayLike, stakes: pd.Series[float], assets: tuple[str, ...]
-) -> tuple[list[str], FloatArray, IntArray, list[str]]:
-    """Return all models, their gaussianised predictions (N, M), coverage, and why one of them cannot be scored."""
+class _Signal:
+    """Signals x (B, N) made scores of mean 0 and standard deviation 1, raised to a power and standardised again."""
+
+    def __init__(self, x: FloatArray, power: float) -> None:
+        self.power = power
+        self._first, self._spread = _standardised(x)
+        self.values = self._first
+        if power != 1.0:
+            self.values, self._second_spread = _standardised(np.sign(self._first) * np.abs(self._first) ** power)
+
+    def pull_back(self, gradient: FloatArray) -> FloatArray:
+        """Return dR/dx from dR/dvalues, (B, N)."""
+        g = gradient
+        if self.power != 1.0:
+            g = _standardised_back(self.values, self._second_spread, g)
+            g = g * self.power * np.abs(self._first) ** (self.power - 1)
+        return _standardised_back(self._first, self._spread, g)
+
+
+def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    centred = x - x.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.mean(centred**2, axis=1, keepdims=True))
+    return centred / spread, spread
+
+
+def _standardised_back(y: FloatArray, spread: FloatArray, g: FloatArray) -> FloatArray:
+    return (g - g.mean(axis=1, keepdims=True) - y * np.mean(g * y, axis=1, keepdims=True)) / spread
+
+
+def _slope(rule: ScoreRule, problem: Problem, r: FloatArray) -> Slope:
+    """Return the derivative in w of what the rule scores."""
+    if rule.objective == "return":
+        return lambda _: r
+    assert rule.horizon_days is not None
+    yearly, costs = r * (TRADING_DAYS / rule.horizon_days), problem.costs
+
+    def slope(w: FloatArray) -> FloatArray:
+        value = yearly - problem.risk_aversion * problem.model.covariance_times(w)
+        if costs is not None:
+            marginal = costs.linear + 1.5 * costs.impact * np.sqrt(np.abs(w))
+            value = value - costs.annualisation * np.sign(w) * marginal + costs.borrow * (w < 0)
+        return value
+
+    return slope
+
+
+def _prepared(
+    predictions: pd.DataFrame | Prepared | npt.NDArray[Any],
+    stakes: pd.Series[float],
+    assets: tuple[str, ...],
+    precision: str,
+    jobs: int,
+) -> Prepared:
+    """Return the predictions of all models, staked or not."""
     staked = list(check_stakes(stakes))
-    if not isinstance(predictions, pd.DataFrame):
-        P = check_array("predictions", predictions, (len(assets), len(staked)))
-        return (
-            staked,
-            P,
-            np.full(len(staked), len(assets)),
-            ["constant" if np.ptp(column) == 0 else "" for column in P.T],
-        )
-    if tuple(str(a) for a in predictions.index) != assets:
+    if isinstance(predictions, pd.DataFrame):
+        return Prepared.from_frame(predictions, assets, staked=staked, dtype=np.dtype(precision).type, jobs=jobs)
+    if not isinstance(predictions, Prepared):
+        if np.shape(predictions) != (len(assets), len(staked)):
+            raise DataError(
+                f"`predictions` must have shape ({len(assets)}, {len(staked)}), a column for each row of `stakes`; got "
+                f"{np.shape(predictions)}."
+            )
+        return Prepared(staked, predictions, jobs=jobs)
+    if predictions.shape[0] != len(assets):
         raise DataError(
-            "`predictions` must have the problem's assets as its index, in their order; reindex it at the edge."
+            f"`predictions` must cover {len(assets)} assets, in the problem's order; got {predictions.shape[0]}."
         )
-    if predictions.shape[1] == 0:
-        raise DataError("`predictions` holds no model for this round; leave the round out.")
-    columns = list(check_labels("models of `predictions`", predictions.columns))
-    raw = predictions.to_numpy(dtype=np.float64)
-    infinite = np.isinf(raw).any(axis=0)
-    prepared, coverage = gaussianise(np.where(infinite, np.nan, raw))
-    reasons = []
-    for j, column in enumerate(prepared.T):
-        reason = "no value" if coverage[j] == 0 else "constant" if np.ptp(column) == 0 else ""
-        reasons.append("infinite value" if infinite[j] else reason)
-    absent = [name for name in staked if name not in set(columns)]
-    P = np.hstack([prepared, np.zeros((len(assets), len(absent)))])
-    counts = np.concatenate([coverage, np.zeros(len(absent), dtype=np.int64)])
-    return columns + absent, P, counts, reasons + ["no prediction"] * len(absent)
+    unknown = set(staked) - set(predictions.models)
+    if unknown:
+        raise DataError(
+            f"`stakes` names {min(unknown)!r}, which is none of the prepared models; leave it out, or prepare it from the raw "
+            "table, which lists it as having no prediction."
+        )
+    return predictions
+
+
+def _shares(prepared: Prepared, stakes: pd.Series[float]) -> FloatArray:
+    """Return each model's share of the stake on usable models, (M,)."""
+    usable = np.array([not reason for reason in prepared.reasons])
+    known = check_stakes(stakes)
+    stake = np.array([known.get(model, 0.0) for model in prepared.models]) * usable
+    if not stake.any():
+        raise DataError(
+            f"no stake on any of the {int(usable.sum())} models with usable predictions (of {len(usable)} in all): the round has no "
+            "meta model to differentiate. Leave the round out, or give positive stakes."
+        )
+    shares: FloatArray = stake / stake.sum()
+    return shares
+
+
+def _scores(prepared: Prepared, shares: FloatArray, score: FloatArray, by_mask: FloatArray) -> pd.DataFrame:
+    usable = np.array([not reason for reason in prepared.reasons])
+    masks = len(by_mask)
+    error = by_mask.std(axis=0, ddof=1) / math.sqrt(masks) if masks > 1 else np.full(len(score), np.nan)
+    coverage = np.full(len(score), prepared.shape[0]) if prepared.coverage is None else prepared.coverage
+    return pd.DataFrame(
+        {
+            "true_contribution": np.where(usable, score, np.nan),
+            "mask_standard_error": np.where(usable, error, np.nan),
+            "stake": shares,
+            "coverage": coverage,
+            "reason": prepared.reasons,
+        },
+        index=pd.Index(prepared.models, name="model"),
+    ).sort_index()
 
 
 def _known_returns(forward_returns: npt.ArrayLike | pd.Series[float], assets: tuple[str, ...]) -> FloatArray:
@@ -351,10 +372,3 @@ def _known_returns(forward_returns: npt.ArrayLike | pd.Series[float], assets: tu
             "leaver to its last price and delisting return, or leave the asset out of the round's universe."
         )
     return aligned("forward_returns", forward_returns, assets)
-
-
-def _check_options(masks: int, keep_probability: float) -> None:
-    if masks < 1:
-        raise DataError(f"`masks` must be at least 1; got {masks}.")
-    if not 0 < keep_probability <= 1:
-        raise DataError(f"`keep_probability` must be above 0 and at most 1; got {keep_probability}.")

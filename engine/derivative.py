@@ -181,6 +181,16 @@ class Derivative:
         left, _ = self._pulled(given.reshape(len(self.phi), -1))
         return (self.phi[:, None] * left).reshape(given.shape)
 
+    def miss(self, u: FloatArray, moved: FloatArray) -> float:
+        """Return |m'(gamma V + A cost'') m - u'm| / u'm for m = S u: an identity that checks a derivative without another solve."""
+        curvature = np.divide(1.0, self.phi, out=np.zeros_like(self.phi), where=self.free)  # gamma d + A cost''
+        r, s = self.dual.rank, self.dual.structure
+        factor = s.T[:, :r].T @ (s.B.T @ moved)
+        energy = self.gamma * float(factor @ factor) + float(curvature @ moved**2)
+        # What u'S u could be were every name free and by itself; below a millionth of it the derivative counts as 0.
+        most = float(np.sum(u**2 / self.dual.assets.d)) / self.gamma
+        return abs(energy - float(u @ moved)) / max(abs(float(u @ moved)), 1e-6 * most, 1e-300)
+
     def answer(self, change: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return how weights, (N,), and prices z, p, eta, tau, nu, (r + q + 3,), answer to a change of alpha, (N,)."""
         left, z = (array[:, 0] for array in self._pulled(change[:, None]))
