@@ -10,8 +10,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from backtest.dataset import Dataset
-from backtest.products import load_product
 from backtest.journal import widenings
+from backtest.products import load_product
 from backtest.simulator import Progress, market_of, solve_by_mandate
 from backtest.store import write_whole
 from backtest.strategy import Decision, prepare

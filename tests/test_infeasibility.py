@@ -2,192 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import pytest
-from problems import random_book, random_costs, random_limits, random_model
+from conflicts import PLANTS, Parts, every_name, holds, least, long_only_against_a_short_limit, volatility_below_frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import random_model
 from scipy.optimize import linprog
 
-from engine import InfeasibleMandate, Limits, Problem, optimize
+from engine import InfeasibleMandate, Limits, Problem, SolverFailure, optimize
 from engine.infeasibility import explain
+from engine.widening import least_widening, state_program, support
 from risk import FactorModel
 
-
-def tightness(problem: Problem, names: set[str], widened: Mapping[str, float]) -> float:
-    """Least t such that the limits in `names`, widened, hold up to t: an own, dense statement."""
-    w, t = cp.Variable(len(problem.alpha)), cp.Variable()
-    lower, upper, limits = problem.lower, problem.upper, problem.limits
-
-    def room(labels: list[str]) -> np.ndarray:
-        """What each named limit is widened by; infinite if it does not count."""
-        return np.array([widened.get(label, 0.0) if label in names else np.inf for label in labels])
-
-    owners = [
-        f"position:{asset}" if lo > 0 or up < 0 else "position"
-        for asset, lo, up in zip(problem.model.assets, lower, upper, strict=True)
-    ]
-    closed = (lower == 0) & (upper == 0)
-    y, rows, caps = limits.exposures.T @ w, room(list(limits.names)), np.where(closed, 0.0, room(owners))
-    give = cp.multiply(~closed, t)
-    constraints = [t >= -1]
-    for spare, limit in (
-        (-y + t, limits.upper + rows),
-        (y + t, -limits.lower + rows),
-        (-w + give, upper + caps),
-        (w + give, -lower + caps),
-    ):
-        counts = np.isfinite(limit)
-        constraints.append(spare[counts] + limit[counts] >= 0)
-    X, F = problem.model.exposures, problem.model.factor_covariance
-    root = np.linalg.cholesky(X @ F @ X.T + np.diag(problem.model.specific_variance))
-    for name, limit, used in (
-        ("gross", problem.gross_limit, cp.norm1(w)),
-        ("turnover", problem.turnover_limit, cp.norm1(w - problem.holdings) / 2),
-        ("volatility", problem.volatility_limit, cp.norm(root.T @ w)),
-    ):
-        if limit is not None and name in names:
-            constraints.append(limit + widened.get(name, 0.0) + t >= used)
-    goal = cp.Problem(cp.Minimize(t), constraints)
-    goal.solve(solver=cp.CLARABEL)
-    return float(t.value)
+SEEDS = 10
+"""Conflicts of each of the 20 kinds."""
 
 
-def every_name(problem: Problem) -> set[str]:
-    outside = (problem.lower > 0) | (problem.upper < 0)
-    return {
-        *problem.limits.names,
-        *("gross", "volatility", "turnover", "position"),
-        *(f"position:{asset}" for asset, out in zip(problem.model.assets, outside, strict=True) if out),
-    }
-
-
-class Parts:
-    """Arguments of a feasible problem, changed by a plant before it is built."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng, self.n = rng, 30
-        self.model = random_model(rng, self.n, 2, 3, 2)
-        self.limits = random_limits(rng, self.model, band=float(rng.choice([0.0, 0.01])), style=0.1)
-        self.upper = rng.uniform(0.03, 0.06, self.n)
-        self.lower = -self.upper
-        self.holdings = np.zeros(self.n)
-        self.gross, self.volatility, self.turnover = 1.5, 0.12, None
-        self.expected: set[str] = set()
-
-    def freeze(self, names: list[int], weight: float) -> None:
-        self.lower[names] = self.upper[names] = self.holdings[names] = weight
-
-    def problem(self) -> Problem:
-        alpha = 0.1 * np.sqrt(self.model.specific_variance) * self.rng.standard_normal(self.n)
-        return Problem(
-            alpha,
-            self.model,
-            self.limits,
-            (self.lower, self.upper),
-            self.gross,
-            self.volatility,
-            10.0,
-            self.holdings,
-            random_costs(self.rng, self.n),
-            self.turnover,
-        )
-
-
-def turnover_too_small(parts: Parts) -> None:
-    parts.holdings = np.abs(random_book(parts.rng, parts.lower, parts.upper))
-    parts.turnover = float(parts.rng.uniform(0.0, 0.1))
-    parts.expected = {"turnover"}
-
-
-def book_outside_a_style(parts: Parts) -> None:
-    style = parts.limits.exposures[:, -1]
-    parts.holdings = 0.04 * np.sign(style)
-    parts.turnover = 0.02
-    parts.expected = {"turnover"}
-
-
-def frozen_name_not_offset(parts: Parts) -> None:
-    # All names of one country are frozen long: nothing there can offset them.
-    country = np.flatnonzero(parts.limits.exposures[:, parts.limits.names.index("country:0")])
-    parts.freeze(country.tolist(), 0.03)
-    parts.expected = {"country:0"}
-
-
-def frozen_against_one_side(parts: Parts) -> None:
-    # Nobody in the sector may be short, two are frozen long, and only the sector's upper side is limited.
-    member = parts.limits.exposures[:, parts.limits.names.index("sector:1")]
-    parts.limits = Limits(
-        ["net", "sector:1"], np.column_stack([np.ones(parts.n), member]), [-0.2, -np.inf], [0.2, 0.02]
-    )
-    parts.lower[member > 0] = 0.0
-    parts.freeze(np.flatnonzero(member)[:2].tolist(), 0.05)
-    parts.expected = {"sector:1"}
-
-
-def volatility_below_frozen(parts: Parts) -> None:
-    parts.freeze([0, 1, 2], 0.2)
-    parts.limits = Limits(["net"], np.ones((parts.n, 1)), [-1.0], [1.0])
-    parts.volatility = 0.03
-    parts.expected = {"volatility"}
-
-
-def gross_below_frozen(parts: Parts) -> None:
-    parts.freeze([3, 4, 5, 6], float(parts.rng.choice([-0.1, 0.1])))
-    parts.limits = Limits(["net"], np.ones((parts.n, 1)), [-1.0], [1.0])
-    parts.gross = 0.25
-    parts.expected = {"gross"}
-
-
-def net_beyond_the_caps(parts: Parts) -> None:
-    parts.limits = Limits(["net", "half"], np.column_stack([np.ones(30), np.arange(30) < 15]), [2.5, -0.1], [3.0, 0.1])
-    parts.gross, parts.volatility = 9.0, 9.0
-    parts.expected = {"net", "position"}
-
-
-def long_only_against_a_short_limit(parts: Parts) -> None:
-    parts.lower = np.zeros(parts.n)
-    parts.limits = Limits(["net", "short"], np.ones((parts.n, 2)), [-1.0, -np.inf], [1.0, -0.1])
-    parts.expected = {"short", "position"}
-
-
-PLANTS: list[Callable[[Parts], None]] = [
-    turnover_too_small,
-    book_outside_a_style,
-    frozen_name_not_offset,
-    frozen_against_one_side,
-    volatility_below_frozen,
-    gross_below_frozen,
-    net_beyond_the_caps,
-    long_only_against_a_short_limit,
-]
+def assert_explained(problem: Problem, found: InfeasibleMandate, tolerance: float = 1e-8) -> None:
+    """Check the set and its cures against solvers and statements of our own."""
+    conflict, everything = set(found.conflict), every_name(problem)
+    assert set(found.relaxation) == conflict <= everything
+    assert not holds(problem, conflict, tolerance), "the set can hold"
+    for name in conflict:
+        assert holds(problem, conflict - {name}, tolerance), f"{name} is not needed"
+    for name, amount in found.relaxation.items():
+        own = least(problem, everything - {name}, {name})
+        if np.isfinite(amount):
+            assert amount == pytest.approx(own, rel=1e-6, abs=1e-9), name
+        else:
+            assert own == np.inf, f"{name} alone would cure"
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-@pytest.mark.parametrize("seed", range(6))
-def test_planted_conflict_is_named_and_its_cures_are_least(plant: Callable[[Parts], None], seed: int) -> None:
-    parts = Parts(np.random.default_rng(100 + seed))
+def test_planted_conflict_is_named_and_its_cures_are_least(plant: Callable[[Parts], None]) -> None:
+    for seed in range(SEEDS):
+        parts = Parts(np.random.default_rng(1000 + seed), volatility=None if seed % 3 else 0.5)
+        plant(parts)
+        problem = parts.problem()
+        found = explain(problem)
+        assert found is not None
+        assert parts.expected <= set(found.conflict)
+        assert str(found).startswith("No portfolio meets all limits. In conflict: ")
+        assert_explained(problem, found)
+
+
+@pytest.mark.parametrize("plant", [long_only_against_a_short_limit, volatility_below_frozen])
+def test_the_optimizer_raises_the_explanation(plant: Callable[[Parts], None]) -> None:
+    parts = Parts(np.random.default_rng(5))
     plant(parts)
     problem = parts.problem()
     with pytest.raises(InfeasibleMandate) as caught:
         optimize(problem)
-    error = caught.value
-    assert parts.expected <= set(error.conflict)
-    assert set(error.relaxation) == set(error.conflict) <= every_name(problem)
-    assert str(error).startswith("No portfolio meets all limits. In conflict: ")
-    assert tightness(problem, set(error.conflict), {}) > 1e-7
-    for name in error.conflict:
-        assert tightness(problem, set(error.conflict) - {name}, {}) <= 1e-7, f"{name} is not needed"
-    everything = every_name(problem)
-    for name, amount in error.relaxation.items():
-        if np.isfinite(amount):
-            assert amount > 0
-            assert tightness(problem, everything, {name: amount * (1 + 1e-6) + 1e-7}) <= 1e-7
-            assert tightness(problem, everything, {name: 0.999 * amount}) > 0
-        else:
-            assert tightness(problem, everything - {name}, {}) > 1e-7, f"{name} alone would cure"
+    found = explain(problem)
+    assert found is not None
+    assert (str(caught.value), caught.value.conflict) == (str(found), found.conflict)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), volatile=st.booleans())
+def test_any_small_mandate_is_feasible_or_explained(seed: int, volatile: bool) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 9))
+    model = random_model(rng, n, 1, 1, 1)
+    lower = rng.integers(-3, 3, n) / 20
+    upper = np.maximum(lower, rng.integers(-2, 4, n) / 20)
+    low = np.where(rng.random(3) < 0.3, -np.inf, rng.integers(-4, 3, 3) / 10)
+    high = np.where(rng.random(3) < 0.3, np.inf, np.maximum(low, rng.integers(-3, 5, 3) / 10))
+    limits = Limits([*"abc"], rng.integers(-2, 3, (n, 3)), low, high)
+    problem = Problem(
+        np.zeros(n),
+        model,
+        limits,
+        (lower, upper),
+        gross_limit=float(rng.integers(1, 8)) / 10,
+        volatility_limit=float(rng.uniform(0.01, 0.1)) if volatile else None,
+        risk_aversion=10.0,
+        holdings=rng.integers(-3, 4, n) / 20,
+        turnover_limit=float(rng.integers(0, 6)) / 10 if rng.random() < 0.7 else None,
+    )
+    found = explain(problem)
+    if found is None:
+        assert holds(problem, every_name(problem), 1e-7)
+    else:
+        assert_explained(problem, found, 1e-7)
 
 
 def test_words_a_manager_can_act_on() -> None:
@@ -231,5 +133,82 @@ def test_simplex_that_stops_without_a_status_is_not_the_end(monkeypatch: pytest.
     assert found.relaxation == pytest.approx({"net": 0.05, "gross": 0.05}, abs=1e-8)
 
 
-def test_feasible_problem_has_nothing_to_explain() -> None:
-    assert explain(Parts(np.random.default_rng(0)).problem()) is None
+@pytest.mark.parametrize("volatility", [None, 0.12])
+def test_feasible_problem_has_nothing_to_explain(volatility: float | None) -> None:
+    assert explain(Parts(np.random.default_rng(0), volatility).problem()) is None
+
+
+def single(lower: float, upper: float, low: float, high: float, **changes: Any) -> Problem:
+    """Return a problem of one name of 30 % volatility with one row, its weight."""
+    model = FactorModel(["A"], ["market"], [[1.0]], [[0.0]], [0.09])
+    arguments: dict[str, Any] = {"gross_limit": 1.0, "volatility_limit": None, "risk_aversion": 1.0, **changes}
+    return Problem([0.0], model, Limits(["row"], [[1.0]], [low], [high]), ([lower], [upper]), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [
+        (single(-0.1, 0.1, 0.2, np.inf), {"row": 0.1, "position": 0.1}),
+        (single(0.0, 0.0, 0.2, np.inf), {"row": 0.2}),  # a closed name is a fact
+        (single(0.3, 0.3, -np.inf, 0.1), {"row": 0.2, "position:A": 0.2}),
+        (single(-0.5, 0.5, 0.4, 0.4, gross_limit=0.1), {"row": 0.3, "gross": 0.3}),
+        (
+            single(-0.5, 0.5, -np.inf, np.inf, holdings=[2.0], turnover_limit=0.25, gross_limit=2.0),
+            {"turnover": 0.5, "position": 1.0},
+        ),
+        (single(0.5, 0.9, 0.0, 1.0, volatility_limit=0.06), {"position:A": 0.3, "volatility": 0.09}),
+    ],
+)
+def test_a_single_name(problem: Problem, expected: dict[str, float]) -> None:
+    found = explain(problem)
+    assert found is not None
+    assert found.relaxation == pytest.approx(expected, rel=1e-6)
+
+
+def test_closed_names_only() -> None:
+    n = 4
+    model = random_model(np.random.default_rng(0), n, 1, 1, 1)
+    closed = (np.zeros(n), np.zeros(n))
+    for low, expected in ((0.0, None), (0.1, {"net": 0.1})):
+        limits = Limits(["net", "free"], np.ones((n, 2)), [low, -np.inf], [0.5, np.inf])
+        found = explain(Problem(np.zeros(n), model, limits, closed, 1.0, 0.1, 10.0))
+        assert (found and found.relaxation) == expected
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("plant", PLANTS)
+def test_the_unit_of_the_weights_does_not_matter(plant: Callable[[Parts], None], scale: float) -> None:
+    def found(unit: float) -> InfeasibleMandate:
+        parts = Parts(np.random.default_rng(3), volatility=0.5)
+        plant(parts)
+        parts.lower, parts.upper, parts.holdings = parts.lower * unit, parts.upper * unit, parts.holdings * unit
+        parts.low, parts.high, parts.gross = parts.low * unit, parts.high * unit, parts.gross * unit
+        parts.volatility = None if parts.volatility is None else parts.volatility * unit
+        parts.turnover = None if parts.turnover is None else parts.turnover * unit
+        conflict = explain(parts.problem())
+        assert conflict is not None
+        return conflict
+
+    one, other = found(1.0), found(scale)
+    assert one.conflict == other.conflict
+    for name, amount in one.relaxation.items():
+        assert other.relaxation[name] == pytest.approx(amount * scale, rel=2e-6, abs=1e-9 * scale)
+
+
+@pytest.mark.parametrize("volatility", [None, 0.5])
+def test_prices_that_do_not_prove_a_conflict_are_not_believed(volatility: float | None) -> None:
+    parts = Parts(np.random.default_rng(0), volatility)
+    problem = parts.problem()
+    program = state_program(problem)
+    everything = set(range(len(program.names)))
+    rows = {g for g in everything if not program.names[g].startswith(("position", "volatility"))}
+    found = least_widening(program, everything - rows - {program.place("volatility")}, dict.fromkeys(rows, 1.0))
+    assert found is not None
+    for _ in range(20):
+        made_up = replace(
+            found,
+            weights=parts.rng.uniform(parts.lower, parts.upper),
+            prices=np.abs(parts.rng.standard_normal(len(found.prices))) * np.where(np.isfinite(program.ceiling), 1, -1),
+        )
+        with pytest.raises(SolverFailure, match="do not prove it"):
+            support(program, everything, made_up)
