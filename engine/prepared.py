@@ -4,9 +4,9 @@ r"""Prepared predictions P (N, M) of thousands of models, in memory or not, and 
 
     x_b = \sum_k \mathrm{kept}_{bk}\, s_k\, p_k, \qquad \mathrm{score}_{bk} = p_k' g_b
 
-P is read once per product, in blocks of fixed size along its memory: rows of an array in C order, models of all else. A block's
-product runs on one BLAS thread in P's own precision, blocks are added in their order in float64, and threads share the blocks:
-so no bit of a result depends on how many threads there are.
+P is read once per product, in blocks of fixed size along its memory. A block's product runs on one BLAS thread in P's own
+precision, blocks are added in their order in float64, and threads share the blocks: so no bit of a result depends on how many
+threads there are.
 """
 
 from __future__ import annotations
@@ -15,27 +15,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from threadpoolctl import ThreadpoolController
 
+from engine.sources import BLOCK, ArraySource, Chunks, ChunkSource, IntArray, Piece, Source, Values
 from engine.transforms import gaussianise
 from risk import DataError
 from risk.checks import BoolArray, FloatArray, check_array, check_labels, freeze
 
 __all__ = ["Prepared"]
 
-BLOCK = 256
-"""Rows, or models, multiplied at a time: enough for BLAS to run at full speed, few enough to read ahead."""
-
 CONTROLLER = ThreadpoolController()
 
-IntArray = npt.NDArray[np.int64]
-Values = npt.NDArray[Any]
-Chunks = Iterable[tuple[Sequence[str], Values]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -49,8 +44,8 @@ class Prepared:
     models : sequence of str, length M
     values : ndarray or memmap of shape (N, M), or an iterable of chunks
         p_k by column, float32 or float64, in any memory order; it is neither copied nor changed. A chunk is a pair of models,
-        the next m of `models`, and their values, (N, m). The iterable is read anew for every product: a list, or an object
-        with ``__iter__`` that reads files, but no generator.
+        the next m of `models`, and their values, (N, m), an array of its own. The iterable is read anew for every product: a
+        list, or an object with ``__iter__`` that reads files, but no generator.
     coverage : array_like of int, shape (M,), optional
         Assets that each model covers, where known.
     reasons : mapping of str to str, optional
@@ -101,7 +96,7 @@ class Prepared:
     coverage: IntArray | None
     reasons: tuple[str, ...]
     jobs: int
-    _source: _Source
+    _source: Source
 
     def __init__(
         self,
@@ -117,7 +112,7 @@ class Prepared:
             raise DataError(f"`jobs` must be at least 1 thread; got {jobs}.")
         if not set(known) <= set(names):
             raise DataError(f"`reasons` names {min(set(known) - set(names))!r}, which is none of the models.")
-        source: _Source = _Array(values, names) if isinstance(values, np.ndarray) else _Chunked(values, names)
+        source: Source = ArraySource(values, names) if isinstance(values, np.ndarray) else ChunkSource(values, names)
         object.__setattr__(self, "models", names)
         object.__setattr__(self, "shape", (source.assets, len(names)))
         object.__setattr__(self, "coverage", _counts(coverage, self.shape))
@@ -218,7 +213,7 @@ class Prepared:
         used, scale = self._in_own_precision(s[None, staked])
         left = (masks if len(staked) == len(s) else masks[:, staked]) * used
 
-        def term(piece: _Piece) -> tuple[slice, Values]:
+        def term(piece: Piece) -> tuple[slice, Values]:
             return piece.rows, left[:, piece.models] @ piece.matrix().T
 
         return self._added(term, staked, (len(left), self.shape[0]), scale)
@@ -237,17 +232,19 @@ class Prepared:
             If the shape is another or an entry is not finite.
         """
         given = np.asarray(vectors)
-        g = check_array("vectors", given, (given.shape[0] if given.ndim else 0, self.shape[0]))
+        if given.ndim != 2:
+            raise DataError(f"`vectors` must have shape (B, {self.shape[0]}), one by row; got {given.shape}.")
+        g = check_array("vectors", given, (len(given), self.shape[0]))
         left, scale = self._in_own_precision(g)
 
-        def term(piece: _Piece) -> tuple[slice, Values]:
+        def term(piece: Piece) -> tuple[slice, Values]:
             return piece.models, left[:, piece.rows] @ piece.matrix()
 
         return self._added(term, np.arange(self.shape[1]), (len(left), self.shape[1]), scale)
 
     def _added(
         self,
-        term: Callable[[_Piece], tuple[slice, Values]],
+        term: Callable[[Piece], tuple[slice, Values]],
         models: IntArray,
         shape: tuple[int, int],
         scale: FloatArray,
@@ -287,7 +284,7 @@ class Prepared:
         """Return which models say the same of every asset, (M,), having read every value."""
         low, high = np.full(self.shape[1], np.inf), np.full(self.shape[1], -np.inf)
 
-        def bounds(piece: _Piece) -> tuple[slice, Values, Values]:
+        def bounds(piece: Piece) -> tuple[slice, Values, Values]:
             values = piece.matrix()
             return piece.models, values.min(axis=0), values.max(axis=0)
 
@@ -300,142 +297,6 @@ class Prepared:
                 "all). Gaussianise raw predictions first: gaussianise(values) sets to 0 what a model does not cover."
             )
         return np.asarray(low == high)
-
-
-class _Piece(NamedTuple):
-    """A block of P: which rows, which of the models that take part, and the values to pick those models from."""
-
-    rows: slice
-    models: slice
-    values: Values
-    pick: IntArray | None = None
-
-    def matrix(self) -> Values:
-        """Return the values of the models that take part; a worker copies, not the reader."""
-        if self.pick is None:
-            return self.values
-        if _by_rows(self.values):
-            return self.values.take(self.pick, axis=1)
-        return self.values.T.take(self.pick, axis=0).T
-
-
-class _Source(Protocol):
-    """Where P is read from."""
-
-    assets: int
-    dtype: np.dtype[Any]
-
-    def pieces(self, models: IntArray) -> Iterator[_Piece]:
-        """Yield the columns of these models, ascending, piece by piece."""
-        ...
-
-
-class _Array:
-    """P in one array, on disk or in memory, read along it."""
-
-    def __init__(self, values: Values, names: tuple[str, ...]) -> None:
-        if values.ndim != 2 or values.shape[1] != len(names) or not len(values):
-            raise DataError(f"`values` must have shape (N, {len(names)}), a column per model; got {values.shape}.")
-        _check_type(values)
-        self.values, self.assets, self.dtype = freeze(values), len(values), values.dtype
-
-    def pieces(self, models: IntArray) -> Iterator[_Piece]:
-        all_of_them = len(models) == self.values.shape[1]
-        if _by_rows(self.values):
-            for start in range(0, self.assets, BLOCK):
-                rows = slice(start, start + BLOCK)
-                yield _Piece(rows, slice(None), self.values[rows], None if all_of_them else models)
-            return
-        for start in range(0, len(models), BLOCK):
-            part = slice(start, start + BLOCK)
-            values = self.values[:, part] if all_of_them else self.values
-            yield _Piece(slice(None), part, values, None if all_of_them else models[part])
-
-
-class _Chunked:
-    """P in chunks of models of any width, joined or cut to blocks: how it is cut changes no result."""
-
-    def __init__(self, chunks: Chunks, names: tuple[str, ...]) -> None:
-        if isinstance(chunks, pd.DataFrame):
-            raise DataError(
-                "`values` is a DataFrame: Prepared.from_frame gaussianises one; give .to_numpy() if it is done."
-            )
-        if isinstance(chunks, Iterator) or not isinstance(chunks, Iterable):
-            raise DataError(
-                f"`values` must be an array or chunks that can be read again; got {type(chunks).__name__}. "
-                "Give a list, or an object whose __iter__ reads anew."
-            )
-        first = next(iter(chunks), None)
-        if first is None:
-            raise DataError(f"`values` yields no chunk; give (names, array) pairs of {len(names)} models.")
-        _, values = _check_chunk(first)
-        self.chunks, self.names, self.assets, self.dtype = chunks, names, len(values), values.dtype
-
-    def pieces(self, models: IntArray) -> Iterator[_Piece]:
-        start, parts = 0, deque[Values]()
-        for values in self._wanted(models):
-            rest = values
-            while rest.shape[1]:
-                room = BLOCK - sum(part.shape[1] for part in parts)
-                parts.append(rest[:, :room])
-                rest = rest[:, room:]
-                if parts[-1].shape[1] == room:
-                    yield _joined(start, parts)
-                    start += BLOCK
-                    parts.clear()
-        if parts:
-            yield _joined(start, parts)
-
-    def _wanted(self, models: IntArray) -> Iterator[Values]:
-        """Yield of each chunk the columns that are asked for, having checked that it is what it was."""
-        done = 0
-        for chunk in self.chunks:
-            names, values = _check_chunk(chunk)
-            if names != self.names[done : done + len(names)]:
-                raise DataError(
-                    f"`values` yields models {', '.join(names[:3])}... where `models` has "
-                    f"{', '.join(self.names[done : done + 3]) or 'no more'}...: chunks must follow the order of `models`."
-                )
-            if len(values) != self.assets or values.dtype != self.dtype:
-                raise DataError(
-                    f"`values` of model {names[0]!r} must be {self.dtype} of {self.assets} assets, as the first chunk; "
-                    f"got {values.dtype} of {len(values)}."
-                )
-            inside = models[np.searchsorted(models, done) : np.searchsorted(models, done + len(names))] - done
-            yield values if len(inside) == len(names) else _Piece(slice(None), slice(None), values, inside).matrix()
-            done += len(names)
-        if done != len(self.names):
-            raise DataError(f"`values` ends after {done} of {len(self.names)} models; {self.names[done]!r} is missing.")
-
-
-def _joined(start: int, parts: deque[Values]) -> _Piece:
-    """Return the parts as one block in Fortran order, whatever theirs: BLAS may round otherwise in another."""
-    values = np.asfortranarray(parts[0]) if len(parts) == 1 else np.concatenate([part.T for part in parts]).T
-    return _Piece(slice(None), slice(start, start + values.shape[1]), values)
-
-
-def _check_chunk(chunk: Any) -> tuple[tuple[str, ...], Values]:
-    if not (isinstance(chunk, tuple) and len(chunk) == 2 and isinstance(chunk[1], np.ndarray)):
-        raise DataError(f"a chunk of `values` must be a pair (names, array); got {type(chunk).__name__}.")
-    names, values = tuple(str(name) for name in chunk[0]), chunk[1]
-    if values.ndim != 2 or values.shape[1] != len(names) or not values.size:
-        raise DataError(
-            f"the chunk of `values` of models {', '.join(names[:3])}... must have shape (N, {len(names)}); got {values.shape}."
-        )
-    _check_type(values)
-    return names, values
-
-
-def _check_type(values: Values) -> None:
-    if values.dtype not in (np.float32, np.float64):
-        raise DataError(
-            f"`values` must be float32 or float64; got {values.dtype}. Convert it with .astype(np.float32)."
-        )
-
-
-def _by_rows(values: Values) -> bool:
-    """Return whether a row lies closer together in memory than a column."""
-    return abs(values.strides[0]) >= abs(values.strides[1])
 
 
 def _counts(coverage: npt.ArrayLike | None, shape: tuple[int, int]) -> IntArray | None:
