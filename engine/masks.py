@@ -25,7 +25,7 @@ from engine.prepared import Prepared
 from risk import DataError
 from risk.checks import BoolArray, FloatArray, check_array
 
-__all__ = ["draw_masks", "keep_table", "masked_sums", "weighted_sum"]
+__all__ = ["draw_masks", "keep_table"]
 
 REDRAWS = 1000
 ROUNDING = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
@@ -150,16 +150,3 @@ def _mix(x: Bits) -> Bits:
         x *= np.uint64(factor)
     x ^= np.right_shift(x, np.uint64(31), out=spare)
     return x
-
-
-def masked_sums(
-    prepared: FloatArray, shares: FloatArray, models: Sequence[str], masks: int, probability: float, seed: int
-) -> tuple[FloatArray, BoolArray, int]:
-    """Return `draw_masks` of prepared predictions in an array, (N, M)."""
-    return draw_masks(Prepared(models, prepared), shares, masks, probability, seed)
-
-
-def weighted_sum(prepared: FloatArray, stake: FloatArray) -> FloatArray:
-    """Return the stake-weighted sum; models without a stake take no part, not even in the rounding."""
-    staked = stake > 0
-    return np.asarray(np.ascontiguousarray(prepared[:, staked]) @ stake[staked])

@@ -256,7 +256,10 @@ class Prepared:
                 total[:, place] += part
         total *= scale
         if not np.isfinite(total).all():
-            raise DataError("`values` no longer are what they were when they were checked: a product is not finite.")
+            raise DataError(
+                "a product is not finite: `values` no longer are what they were when they were checked, or are too large for "
+                f"{self.dtype}. Give gaussianised predictions from a source that does not change."
+            )
         return total
 
     def _in_own_precision(self, left: FloatArray) -> tuple[Values, FloatArray]:
@@ -271,7 +274,7 @@ class Prepared:
         if (s < 0).any():
             k = int(np.argmin(s))
             raise DataError(f"`shares` of model {self.models[k]!r} is {s[k]}; give 0 for a model that takes no part.")
-        idle = [int(k) for k in np.flatnonzero(s) if self.reasons[k]]
+        idle = [k for k, reason in enumerate(self.reasons) if reason and s[k]]
         if idle:
             k = idle[0]
             raise DataError(
