@@ -105,11 +105,11 @@ class Derivative:
         self._settle(self.dual.at(self.dual.prices(w, multipliers)))
 
     @classmethod
-    def at(cls, dual: Dual, theta: FloatArray) -> Derivative:
-        """Return the derivative where the prices are known."""
+    def at(cls, dual: Dual, point: Point) -> Derivative:
+        """Return the derivative at a solution that the solver has at hand."""
         self = cls.__new__(cls)
         self.problem, self.dual = dual.problem, dual
-        self._settle(dual.at(theta))
+        self._settle(point)
         return self
 
     def _settle(self, point: Point) -> None:

@@ -317,9 +317,12 @@ class Dual:
         return np.where((t > 0) | self.equal, above, np.where(t < 0, below, broken))
 
     def columns(self, weights: FloatArray) -> FloatArray:
-        """Return the columns of J for gross, turnover and volatility, (N, 3)."""
-        w = weights
-        return np.column_stack([np.sign(w), np.sign(w - self.assets.h) / 2, self.assets.d * w])
+        """Return the columns of J for gross, turnover and volatility, (N, 3), contiguous by column."""
+        result = np.empty((3, len(weights)))
+        np.sign(weights, out=result[0])
+        result[1] = np.sign(weights - self.assets.h) / 2 if np.isfinite(self.upper[-2]) else 0.0
+        np.multiply(self.assets.d, weights, out=result[2])
+        return result.T
 
     def hessian(self, point: Point) -> FloatArray:
         """Return H at a point, (r + q + 3, r + q + 3)."""
@@ -327,11 +330,16 @@ class Dual:
         eta, tau, gamma = self.split(point.theta)
         free = self.assets.free(point.weights, eta, tau)
         phi = self.assets.flexibility(point.weights, free, gamma)
-        columns = self.columns(point.weights)
-        weighted = phi[:, None] * columns
+        rows = np.flatnonzero(free)
+        # Where few names are free, only their rows are touched; where most are, copying them costs more than their zeros.
+        B, columns = s.B, self.columns(point.weights)
+        if 2 * len(rows) < len(free):
+            B, columns, phi = B[rows], columns[rows], phi[rows]
         H = np.empty((self.size, self.size))
-        H[:m, :m] = _between(s.T[:, :r], s.rows, self._weighted_gram(free, phi, gamma))
-        H[:m, m:] = s.T.T @ (s.B.T @ weighted)
+        H[:m, :m] = _between(s.T[:, :r], s.rows, self._weighted_gram(free, phi[phi > 0], gamma))
+        weighted = phi[:, None] * columns
+        # One vector at a time: BLAS is slow on products with three columns.
+        H[:m, m:] = s.T.T @ np.column_stack([B.T @ column for column in weighted.T])
         H[m:, :m] = H[:m, m:].T
         H[m:, m:] = columns.T @ weighted
         z = point.theta[:r]
@@ -354,10 +362,10 @@ class Dual:
         return most
 
     def _weighted_gram(self, free: BoolArray, phi: FloatArray, gamma: float) -> FloatArray:
-        """Return B' diag(phi) B, mended where few names changed since the last call."""
+        """Return B' diag(phi) B over free names, `phi` given for these alone; mended where few changed since the last call."""
         B, d = self.structure.B, self.assets.d
         if self.assets.impact:
-            scaled = B[free] * np.sqrt(phi[free])[:, None]
+            scaled = B[free] * np.sqrt(phi)[:, None]
             return np.asarray(scaled.T @ scaled)
         count, changed, fixed = int(free.sum()), int((free != self._inside).sum()), int((~free).sum())
         if count <= min(changed, fixed):

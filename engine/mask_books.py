@@ -87,13 +87,13 @@ class StructuredBooks:
 def _book(problem: Problem, structure: Structure, start: tuple[FloatArray, Multipliers], slope: Slope) -> Book:
     dual = Dual(problem, structure)
     found = structured.solve(problem, start=start, dual=dual)
-    weights, multipliers, fallback = found.weights, found.multipliers, ""
-    if not (found.converged and accepted(certify(problem, weights, multipliers))):
+    if found.converged and accepted(certify(problem, found.weights, found.multipliers)):
+        weights, derivative, fallback = found.weights, Derivative.at(dual, found.point), ""
+    else:
         solution = optimize(problem)
         assert solution.multipliers is not None
-        weights, multipliers = solution.weights, solution.multipliers
-        fallback = solution.fallback or "cold start"
-    derivative = Derivative(problem, weights, multipliers, dual=dual)
+        weights, fallback = solution.weights, solution.fallback or "cold start"
+        derivative = Derivative(problem, weights, solution.multipliers, dual=dual)
     u = slope(weights)
     gradient = derivative.times(u)
     miss = derivative.miss(u, gradient)

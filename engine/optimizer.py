@@ -84,7 +84,7 @@ def _structured(problem: Problem, start: Solution | None) -> Solution:
     found = structured.solve(problem, start=known, dual=dual)
     proof = certify(problem, found.weights, found.multipliers)
     if found.converged and accepted(proof):
-        derivative = Derivative(problem, found.weights, found.multipliers, dual=dual)
+        derivative = Derivative.at(dual, found.point)
         return settled(
             problem,
             found.weights,

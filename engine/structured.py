@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import solve_triangular
 
 from engine.dual import Dual, Point
 from engine.problem import Problem
@@ -51,17 +51,22 @@ class Optimum:
     ----------
     weights : ndarray of shape (N,)
     multipliers : Multipliers
-    residual : float
-        Largest violation of a limit, in its own unit.
+    point : Point
+        The dual there.
     steps : int
     converged : bool
     """
 
     weights: FloatArray
     multipliers: Multipliers
-    residual: float
+    point: Point
     steps: int
     converged: bool
+
+    @property
+    def residual(self) -> float:
+        """Largest violation of a limit, in its own unit."""
+        return self.point.residual
 
 
 def solve(
@@ -98,9 +103,8 @@ def solve(
             damping, ridge = damping / 10 if damping > 1e-7 else 0.0, max(ridge / 10, RIDGE)
         elif length < 0.2:
             damping = max(3 * damping, 1e-4)
-    return Optimum(
-        freeze(point.weights), dual.multipliers(point.theta), point.residual, steps, point.residual <= ACCEPTED
-    )
+    converged = point.residual <= ACCEPTED
+    return Optimum(freeze(point.weights), dual.multipliers(point.theta), point, steps, converged)
 
 
 def _first_prices(dual: Dual) -> FloatArray:
@@ -149,11 +153,12 @@ def _search(dual: Dual, point: Point, x: FloatArray) -> tuple[Point, float] | No
 def _newton_step(dual: Dual, point: Point, M: FloatArray) -> FloatArray:
     """Return the step x that minimises slope'x + x'Mx/2 plus the cost of the bounds at theta + x."""
     r, s = dual.rank, point.slope
-    factor = cho_factor(M[:r, :r], lower=True, check_finite=False)
-    Y = cho_solve(factor, np.column_stack([M[:r, r:], s[:r]]), check_finite=False)
-    S = M[r:, r:] - M[r:, :r] @ Y[:, :-1]
-    x = _limit_step(dual, point.theta[r:], s[r:] - M[r:, :r] @ Y[:, -1], S)
-    return np.concatenate([-Y[:, -1] - Y[:, :-1] @ x, x])
+    half = np.linalg.cholesky(M[:r, :r])
+    Y = solve_triangular(half, np.column_stack([M[:r, r:], s[:r]]), lower=True, check_finite=False)
+    S = M[r:, r:] - Y[:, :-1].T @ Y[:, :-1]
+    x = _limit_step(dual, point.theta[r:], s[r:] - Y[:, :-1].T @ Y[:, -1], S)
+    z = solve_triangular(half, Y[:, -1] + Y[:, :-1] @ x, lower=True, trans=1, check_finite=False)
+    return np.concatenate([-z, x])
 
 
 def _limit_step(dual: Dual, t: FloatArray, b: FloatArray, S: FloatArray) -> FloatArray:
