@@ -234,8 +234,10 @@ class Prepared:
         given = np.asarray(vectors)
         if given.ndim != 2:
             raise DataError(f"`vectors` must have shape (B, {self.shape[0]}), one by row; got {given.shape}.")
-        g = check_array("vectors", given, (len(given), self.shape[0]))
-        left, scale = self._in_own_precision(g)
+        shape = (len(given), self.shape[0])
+        # As it is where it will do: fresh pages for a copy take a tenth of the time of the product.
+        fits = given.dtype == np.float64 and given.shape == shape and bool(np.isfinite(given).all())
+        left, scale = self._in_own_precision(given if fits else check_array("vectors", given, shape))
 
         def term(piece: Piece) -> tuple[slice, Values]:
             return piece.models, left[:, piece.rows] @ piece.matrix()
