@@ -21,7 +21,7 @@ from backtest.products import Product
 from backtest.simulator import Progress, market_of
 from backtest.store import SCHEMAS, Run, write_whole
 from backtest.strategy import Market, prepare
-from engine import Contribution, Mandate, Problem, true_contribution
+from engine import Contribution, Mandate, Problem, ScoreRule, true_contribution
 from risk import DataError
 from risk.checks import BoolArray, FloatArray
 
@@ -51,10 +51,13 @@ def round_of(
     return date, values, stakes, decision.problem, ahead[decision.assets], decision.alpha_scale
 
 
-def _score(job: tuple[Round, int, int]) -> tuple[pd.Timestamp, Contribution]:
-    (date, predictions, stakes, problem, ahead, scale), masks, seed = job
+def _score(job: tuple[Round, int, int, ScoreRule]) -> tuple[pd.Timestamp, Contribution]:
+    (date, predictions, stakes, problem, ahead, scale), masks, seed, rule = job
+    # Rounds run side by side, so each takes one thread.
     with threadpool_limits(1):
-        return date, true_contribution(predictions, stakes, problem, ahead, alpha_scale=scale, masks=masks, seed=seed)
+        return date, true_contribution(
+            predictions, stakes, problem, ahead, alpha_scale=scale, masks=masks, seed=seed, rule=rule, jobs=1
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -104,11 +107,13 @@ def attribute_run(
     if not resolved:
         raise DataError(f"{run.folder}: no round is resolved; a score needs {horizon} trading days after its decision.")
 
-    def jobs() -> Iterator[tuple[Round, int, int]]:
+    rule = ScoreRule(horizon_days=product.score_horizon_days, lag_days=product.score_lag_days)
+
+    def jobs() -> Iterator[tuple[Round, int, int, ScoreRule]]:
         for t in resolved:
             item = round_of(data, product, mandate, market, gone, t, float(nav[market.panel.dates[t]]))
             assert item is not None
-            yield item, masks, seed
+            yield item, masks, seed, rule
 
     scores, gradients, log = [], [], []
     with threadpool_limits(1), ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -125,6 +130,7 @@ def attribute_run(
                     "free_directions": int(np.median(result.free_directions)),
                     "flagged": bool(result.flagged),
                     "derivative_residual": result.derivative_residual,
+                    "fallbacks": result.fallbacks,
                     "options": dict(result.options),
                 }
             )
