@@ -16,6 +16,9 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from backtest.live import LiveBook
     from backtest.store import Run
 
 app = typer.Typer(
@@ -35,6 +38,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", min=0)]
 
 Report = Callable[[str, float], None]
+
+SHARES = ("position", "gross", "net", "country", "sector", "turnover", "volatility")
+"""Limits in fractions of net assets, or per year: shown in percent."""
+
+FEW_DIRECTIONS = 30
+"""Free directions below which a book is close to a vertex: derivatives, and contributions with them, say little."""
 
 
 @contextmanager
@@ -84,6 +93,47 @@ def show_runs(runs: list[Run], console: Console) -> None:
             [f"{record['name']}, {record['start']} to {record['end']}: {record['status']}; run folder {run.folder}"],
             console,
         )
+
+
+def show_book(book: LiveBook, costs: pd.DataFrame, out: Path, console: Console) -> None:
+    """Print one date's book: its size, what its limits cost, and its proof."""
+    from reports.cells import money, percent, scientific
+
+    solution, proof = book.solution, book.solution.certificate
+    size = f"{int((book.orders['target_weight'] != 0).sum())} positions, gross {percent(solution.gross, 0)}"
+    risk = f"forecast volatility {percent(solution.volatility)} a year"
+    show_lines([f"{size}, {risk}, trading cost {money(book.orders['cost'].sum())}", ""], console)
+    show_limit_costs(costs, console)
+    lines = ["", *(f"limit widened: {name} by {amount:.4g}" for name, amount in solution.relaxed.items())]
+    if solution.fallback:
+        lines.append(f"solved by {solution.method}: {solution.fallback}")
+    lines.append(
+        f"proven: no book within these limits is better (gap {scientific(proof.gap)} of annual alpha), and every limit is met "
+        f"(to {scientific(proof.primal_residual)})"
+    )
+    if solution.free_directions < FEW_DIRECTIONS:
+        count = f"only {solution.free_directions}" if solution.free_directions else "no"
+        lines.append(
+            f"the limits leave {count} direction{'s'[: solution.free_directions != 1]} for the book to answer in when signals change a little"
+        )
+    show_lines([*lines, f"orders: {out}"], console)
+
+
+def show_limit_costs(costs: pd.DataFrame, console: Console) -> None:
+    """Print what every limit costs, the dearest first."""
+    from reports.cells import number, percent
+
+    table = Table("limit", "tightest", "level", "bound", "cost a year", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[2:]:
+        column.justify, column.no_wrap = "right", True
+    for name, row in costs.sort_values("cost", ascending=False, kind="stable").iterrows():
+        shown = percent if name in SHARES else number
+        tightest = str(row["tightest"]) if row["rows"] > 1 else ""
+        cells = shown(row["level"], 2), shown(row["bound"], 2), percent(row["cost"], 2)
+        table.add_row(escape(str(name)), escape(tightest), *cells)
+    console.print(table, highlight=False)
+    note = "Cost: what the book would gain, in alpha less risk and costs, if that limit alone were not there."
+    show_lines([note], console)
 
 
 def show_lines(lines: list[str], console: Console) -> None:
@@ -246,13 +296,15 @@ def optimize(
     """Make one date's book, for trading: asset, target_weight, trade_shares, trade_value, cost, reason."""
     from backtest import Dataset, live_book, write_book
     from backtest.live import check_out
+    from engine.prices import limit_costs
 
     check_out(out)
     with progress_bars(show=not quiet and not as_json) as report:
-        book, solution = live_book(
+        book = live_book(
             Dataset(data), product, date, holdings=holdings, nav=nav, restricted=restricted, progress=report
         )
-        write_book(book, out)
+        write_book(book.orders, out)
+    solution, costs = book.solution, limit_costs(book.problem, book.solution)
     record = {
         "out": str(out),
         "status": solution.status.value,
@@ -260,22 +312,14 @@ def optimize(
         "volatility": solution.volatility,
         "gross": solution.gross,
         "binding": list(solution.binding),
-        "positions": len(book),
-        "cost": float(book["cost"].sum()),
+        "relaxed": dict(solution.relaxed),
+        "gap": solution.certificate.gap,
+        "free_directions": solution.free_directions,
+        "limits": costs.reset_index().to_dict(orient="records"),
+        "positions": len(book.orders),
+        "cost": float(book.orders["cost"].sum()),
     }
-
-    def lines(console: Console) -> None:
-        found = f"forecast volatility {solution.volatility:.2%} a year, gross {solution.gross:.2f}, {len(book)} names"
-        show_lines(
-            [
-                f"{solution.status.value} by {solution.method}: {found}, trading cost {record['cost']:,.0f}.",
-                f"binding: {', '.join(solution.binding) or 'nothing'}",
-                f"orders: {out}",
-            ],
-            console,
-        )
-
-    emit(record, lines, as_json=as_json, quiet=quiet)
+    emit(record, lambda console: show_book(book, costs, out, console), as_json=as_json, quiet=quiet)
 
 
 @app.command()

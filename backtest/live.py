@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,31 @@ from backtest.simulator import Progress, market_of, solve_by_mandate
 from backtest.store import write_whole
 from backtest.strategy import Decision, prepare
 from backtest.tables import parse_date
-from engine import InfeasibleMandate, Mandate, Solution
+from engine import InfeasibleMandate, Mandate, Problem, Solution
+from engine.reasons import reasons
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["check_out", "live_book", "write_book"]
+__all__ = ["LiveBook", "check_out", "live_book", "write_book"]
+
+
+@dataclass(frozen=True, eq=False)
+class LiveBook:
+    """One date's book.
+
+    Attributes
+    ----------
+    orders : DataFrame
+        asset, target_weight, trade_shares, trade_value, cost (money), reason; every asset held or wanted.
+    problem : Problem
+        As it was solved, over every asset that could have been wanted.
+    solution : Solution
+        `relaxed` names every limit that was widened, for frozen names or because the mandate relaxes, and by how much.
+    """
+
+    orders: pd.DataFrame
+    problem: Problem
+    solution: Solution
 
 
 def _read_asset_file(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -76,8 +96,8 @@ def live_book(
     nav: float | None = None,
     restricted: Path | None = None,
     progress: Progress = lambda _stage, _done: None,
-) -> tuple[pd.DataFrame, Solution]:
-    """Return the orders of one date, and the solution that they come from.
+) -> LiveBook:
+    """Return the orders of one date, with the problem and the solution that they come from.
 
     Parameters
     ----------
@@ -92,13 +112,6 @@ def live_book(
         Net asset value in the data set's currency. Default: the product's size.
     restricted : Path, optional
         CSV of asset: names that may not be traded. One that the market does not have restricts nothing.
-
-    Returns
-    -------
-    DataFrame
-        asset, target_weight, trade_shares, trade_value, cost (money), reason; every asset held or wanted.
-    Solution
-        `relaxed` names every limit that was widened, for frozen names or because the mandate relaxes, and by how much.
 
     Raises
     ------
@@ -156,13 +169,14 @@ def live_book(
                 gone[t][decision.assets],
                 decision.problem.holdings,
                 change,
+                reasons(decision.problem, solution)["reason"].tolist(),
             ),
         }
     )
     moved = (frame["target_weight"].abs() > _DUST) | (decision.problem.holdings != 0)
     book = frame[moved].reset_index(drop=True)
     _same_currency(data, day, book["asset"])
-    return book, solution
+    return LiveBook(book, decision.problem, solution)
 
 
 def _solved(decision: Decision, mandate: Mandate) -> tuple[Decision, Solution]:
@@ -208,24 +222,32 @@ _DUST = 1e-9
 
 
 def _reasons(
-    members: BoolArray, frozen: BoolArray, barred: BoolArray, gone: BoolArray, before: FloatArray, change: FloatArray
+    members: BoolArray,
+    frozen: BoolArray,
+    barred: BoolArray,
+    gone: BoolArray,
+    before: FloatArray,
+    change: FloatArray,
+    why: list[str],
 ) -> list[str]:
-    """Return why each name is traded or left."""
-    reasons = []
-    for inside, stuck, restricted, left, held, traded in zip(
-        members, frozen, barred, gone, before, change, strict=True
+    """Return what is done with each name, and why."""
+    told = []
+    for inside, stuck, restricted, left, held, traded, reason in zip(
+        members, frozen, barred, gone, before, change, why, strict=True
     ):
         if stuck:
-            reasons.append("gone: settle and remove it" if left else "restricted" if restricted else "suspended")
+            told.append("gone: settle and remove it" if left else "restricted" if restricted else "suspended")
         elif not inside:
-            reasons.append("exit: left the universe")
+            told.append("exit: left the universe")
         elif abs(traded) <= _DUST:
-            reasons.append("unchanged")
+            told.append(f"unchanged: {reason.removeprefix('kept: ')}")
         elif held == 0:
-            reasons.append("open")
+            told.append(f"open: {reason}")
+        elif abs(held + traded) <= _DUST:
+            told.append(f"exit: {reason.removeprefix('closed: ')}")
         else:
-            reasons.append("rebalance")
-    return reasons
+            told.append(f"rebalance: {reason}")
+    return told
 
 
 def check_out(out: Path) -> None:

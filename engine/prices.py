@@ -26,7 +26,7 @@ import pandas as pd
 from engine.certificate import BestResponse, accepted, best_response, certify, factor_prices
 from engine.optimizer import optimize
 from engine.problem import RESERVED, Limits, Problem
-from engine.solution import Multipliers, Solution
+from engine.solution import Multipliers, Solution, Status
 from risk import DataError
 from risk.checks import FloatArray, freeze
 
@@ -70,9 +70,10 @@ def _prices(problem: Problem, solution: Solution) -> Multipliers:
     DataError
     """
     theta = solution.multipliers
-    if theta is None:
+    if theta is None or solution.status is not Status.SOLVED:
         raise DataError(
-            "`solution` has no multipliers: with terms of your own (`extra`) a book has no prices. Solve without them."
+            f"`solution` must be proven for its prices to tell anything; got status {solution.status.value!r}. Solve without terms "
+            "of your own (`extra`): limits can be written as rows of `Limits`."
         )
     if not accepted(certify(problem, solution.weights, theta)):
         raise DataError("`solution` is no optimum of `problem`; give the problem that it was solved for.")
@@ -140,7 +141,7 @@ def parts(problem: Problem, solution: Solution) -> Parts:
     Raises
     ------
     DataError
-        If the solution has no multipliers or is not one of this problem.
+        If the solution is not proven (`extra`) or not one of this problem.
 
     Examples
     --------
@@ -248,7 +249,7 @@ def limit_costs(problem: Problem, solution: Solution) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the solution has no multipliers or is not one of this problem.
+        If the solution is not proven (`extra`) or not one of this problem.
     SolverFailure
         If a problem without one of its limits cannot be solved.
 

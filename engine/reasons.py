@@ -58,7 +58,7 @@ def reasons(problem: Problem, solution: Solution) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the solution has no multipliers or is not one of this problem.
+        If the solution is not proven (`extra`) or not one of this problem.
 
     Examples
     --------
@@ -139,7 +139,8 @@ class _Asset:
             bound=float(found.position[i]),
             gross=theta.gross,
             borrow=0.0 if costs is None else float(costs.borrow[i]),
-            trading=0.0 if costs is None else costs.annualisation * float(costs.linear[i]),
+            trading=(0.0 if costs is None else costs.annualisation * float(costs.linear[i]))
+            + abs(float(found.impact_cost[i])),
             turnover=theta.turnover / 2,
         )
 
@@ -162,7 +163,7 @@ class _Asset:
             return self._without_position()
         if held_by == "bound":
             return self._bounded()
-        return self._held_for() + self._held_back()
+        return self._held_for()
 
     @property
     def side(self) -> str:
@@ -192,36 +193,39 @@ class _Asset:
         width, told = sum(kinks.values()), [label for label, kink in kinks.items() if kink > SHOWN]
         if not told:
             return f"{name}: nothing speaks for a position"
+        other = "long" if way > 0 else "short"
         unpaid = f"does not pay for {_listed(told)} ({_rate(width)})"
         signal = f"signal {_signed(self.alpha)}"
         with_it = sorted(((way * part, label) for label, part in self.exposures.items()), reverse=True)
         if way * self.alpha >= max(SHOWN, with_it[0][0] if with_it else 0.0) or not with_it:
             against = _enough([(-part, label) for part, label in reversed(with_it)], abs(self.alpha) - width)
-            return f"{name}: {signal}{f', less {against},' if against else ''} {unpaid}"
+            turned = f"speaks for a {other}, but " if way * self.holding < 0 else ""
+            return f"{name}: {signal}{f', less {against},' if against else ''} {turned}{unpaid}"
         if way * self.alpha >= -SHOWN:
             return f"{name}: hedging {_enough(with_it, 0.0)} {unpaid}"
         outweighed = _enough(with_it, abs(self.alpha))
-        return f"{name}: {signal} is outweighed by {outweighed}, and a {'long' if way > 0 else 'short'} {unpaid}"
+        return f"{name}: {signal} is outweighed by {outweighed}, and a {other} {unpaid}"
 
     def _bounded(self) -> str:
         if self.bound * self.weight > 0:
             least = self.lower if self.weight > 0 else self.upper
             return f"{self.side}: may not be less than {_share(least)} (price {_rate(self.bound)})"
         cap = self.upper if self.weight > 0 else self.lower
-        return f"{self._held_for()}; held at the {_share(cap)} cap (price {_rate(self.bound)})"
+        return self._held_for(f"; held at the {_share(cap)} cap (price {_rate(self.bound)})")
 
-    def _held_for(self) -> str:
-        """Name the largest part that speaks for the position."""
+    def _held_for(self, limited: str = "") -> str:
+        """Name the largest part that speaks for the position, and `limited`: by default the largest that speak against more of it."""
         way = 1.0 if self.weight > 0 else -1.0
         speaking = {"signal": self.alpha, **self.exposures, **self.costs}
         lead = max(speaking, key=lambda label: way * speaking[label])
+        limited = limited or self._held_back()
         if lead == "signal":
-            return f"{self.side} on signal {_signed(self.alpha)}"
+            return f"{self.side} on signal {_signed(self.alpha)}{limited}"
         signal = f"{'with' if way * self.alpha > 0 else 'against'} signal {_signed(self.alpha)}"
         if lead in self.costs:
             verb = "selling" if way > 0 else "buying back"
             return f"{self.side}, {signal}: {verb} more would cost more than it gains"
-        return f"{self.side}, {signal}: hedges {lead} ({_rate(speaking[lead])})"
+        return f"{self.side}, {signal}: hedges {lead} ({_rate(speaking[lead])}){limited}"
 
     def _held_back(self) -> str:
         """Name the two largest parts that speak against more of the position."""
@@ -283,7 +287,10 @@ def _cost(value: float) -> str:
 
 
 def _enough(parts: list[tuple[float, str]], amount: float) -> str:
-    """Return the first of the sorted parts that together exceed an amount, with their sum; nothing where none is needed."""
+    """Return the first of the sorted parts that together exceed an amount, with their sum; nothing where none is needed.
+
+    Two are named.
+    """
     told: list[str] = []
     total = 0.0
     for part, label in parts:
@@ -291,7 +298,8 @@ def _enough(parts: list[tuple[float, str]], amount: float) -> str:
             break
         total += part
         told.append(label)
-    return f"{_listed(told)} ({_rate(total)})" if told else ""
+    named = told if len(told) <= 2 else [*told[:2], "others"]
+    return f"{_listed(named)} ({_rate(total)})" if told else ""
 
 
 def _rate(value: float) -> str:
