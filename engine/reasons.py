@@ -22,7 +22,7 @@ SHOWN = 5e-4
 """Annual alpha below which a part is not told."""
 
 COUNTED = 5e-5
-"""Annual alpha below which a cost is 0.00 %/yr."""
+"""Annual alpha below which a number is 0.00 %/yr."""
 
 STEPS = {
     "position": (0.001, "0.1 % on every cap"),
@@ -195,21 +195,27 @@ class _Asset:
             return f"{name}: nothing speaks for a position"
         other = "long" if way > 0 else "short"
         unpaid = f"does not pay for {_listed(told)} ({_rate(width)})"
-        signal = f"signal {_signed(self.alpha)}"
-        with_it = sorted(((way * part, label) for label, part in self.exposures.items()), reverse=True)
-        if way * self.alpha >= max(SHOWN, with_it[0][0] if with_it else 0.0) or not with_it:
-            against = _enough([(-part, label) for part, label in reversed(with_it)], abs(self.alpha) - width)
-            turned = f"speaks for a {other}, but " if way * self.holding < 0 else ""
-            return f"{name}: {signal}{f', less {against},' if against else ''} {turned}{unpaid}"
-        if way * self.alpha >= -SHOWN:
-            return f"{name}: hedging {_enough(with_it, 0.0)} {unpaid}"
-        outweighed = _enough(with_it, abs(self.alpha))
-        return f"{name}: {signal} is outweighed by {outweighed}, and a {other} {unpaid}"
+        turned = f"speaks for a {other}, but " if way * self.holding < 0 else ""
+        signal, hedge = f"signal {_signed(self.alpha)}", way * sum(self.exposures.values())
+        if way * self.alpha <= -SHOWN:
+            return f"{name}: {signal} is outweighed by {self._hedging(way)}, and a {other} {unpaid}"
+        if hedge > max(way * self.alpha, SHOWN):
+            joined = f", with {signal}," if way * self.alpha >= SHOWN else ""
+            return f"{name}: hedging {self._hedging(way)}{joined} {turned}{unpaid}"
+        less = f", less {self._hedging(-way)}," if way * self.alpha > width else ""
+        return f"{name}: {signal}{less} {turned}{unpaid}"
+
+    def _hedging(self, way: float) -> str:
+        """Name the largest exposure that speaks for a weight of that sign, with the sum of all exposures."""
+        label = max(self.exposures, key=lambda name: way * self.exposures[name])
+        total = sum(self.exposures.values())
+        others = " and others" if abs(total - self.exposures[label]) >= SHOWN else ""
+        return f"{label}{others} ({_rate(total)})"
 
     def _bounded(self) -> str:
         if self.bound * self.weight > 0:
             least = self.lower if self.weight > 0 else self.upper
-            return f"{self.side}: may not be less than {_share(least)} (price {_rate(self.bound)})"
+            return f"{self._against_signal()}: may not be less than {_share(least)} (price {_rate(self.bound)})"
         cap = self.upper if self.weight > 0 else self.lower
         return self._held_for(f"; held at the {_share(cap)} cap (price {_rate(self.bound)})")
 
@@ -221,11 +227,15 @@ class _Asset:
         limited = limited or self._held_back()
         if lead == "signal":
             return f"{self.side} on signal {_signed(self.alpha)}{limited}"
-        signal = f"{'with' if way * self.alpha > 0 else 'against'} signal {_signed(self.alpha)}"
         if lead in self.costs:
             verb = "selling" if way > 0 else "buying back"
-            return f"{self.side}, {signal}: {verb} more would cost more than it gains"
-        return f"{self.side}, {signal}: hedges {lead} ({_rate(speaking[lead])}){limited}"
+            return f"{self._against_signal()}: {verb} more would cost more than it gains"
+        return f"{self._against_signal()}: hedges {lead} ({_rate(speaking[lead])}){limited}"
+
+    def _against_signal(self) -> str:
+        if abs(self.alpha) < COUNTED:
+            return f"{self.side}, with no signal"
+        return f"{self.side}, {'with' if self.alpha * self.weight > 0 else 'against'} signal {_signed(self.alpha)}"
 
     def _held_back(self) -> str:
         """Name the two largest parts that speak against more of the position."""
@@ -284,22 +294,6 @@ def _limit(name: str, rows: int, bound: float) -> str:
 
 def _cost(value: float) -> str:
     return f"{100 * value:.2f} %/yr"
-
-
-def _enough(parts: list[tuple[float, str]], amount: float) -> str:
-    """Return the first of the sorted parts that together exceed an amount, with their sum; nothing where none is needed.
-
-    Two are named.
-    """
-    told: list[str] = []
-    total = 0.0
-    for part, label in parts:
-        if (told and total > amount) or part <= 0 or amount < 0:
-            break
-        total += part
-        told.append(label)
-    named = told if len(told) <= 2 else [*told[:2], "others"]
-    return f"{_listed(named)} ({_rate(total)})" if told else ""
 
 
 def _rate(value: float) -> str:
