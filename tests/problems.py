@@ -156,3 +156,13 @@ REGIMES: dict[str, dict[str, Any]] = {
 def planned(regime: str, n: int, seed: int) -> Problem:
     """Return a problem of a named regime."""
     return random_problem(np.random.default_rng(seed), n, countries=2, sectors=2, styles=2, **REGIMES[regime])
+
+
+def generic(regime: str, n: int, seed: int) -> Problem:
+    """Return a problem of a named regime in which no bound is a multiple of another: prices and active sets are unique.
+
+    But for equalities: net is the sum of the countries and of the sectors.
+    """
+    terms = {"band": 0.0217, "style": 0.0713, **REGIMES[regime]}
+    terms["position_limit"] = 1.0137 * terms.get("position_limit", 0.04)
+    return random_problem(np.random.default_rng([seed, n]), n, countries=3, sectors=4, styles=2, **terms)
