@@ -303,8 +303,8 @@ def optimize(
         book = live_book(
             Dataset(data), product, date, holdings=holdings, nav=nav, restricted=restricted, progress=report
         )
+        solution, costs = book.solution, limit_costs(book.problem, book.solution)
         write_book(book.orders, out)
-    solution, costs = book.solution, limit_costs(book.problem, book.solution)
     record = {
         "out": str(out),
         "status": solution.status.value,
