@@ -55,7 +55,7 @@ class Regime:
 REGIMES = {
     "volatility": Regime(0.05, 9.0, 0.08, 15.0, ("volatility",), ("gross",), shrink=1.0),
     "gross": Regime(0.05, 3.0, 0.12, 15.0, ("gross",), ("volatility",)),
-    "caps": Regime(0.0121, 6.0, 0.20, 10.0, ("position",), ("gross", "volatility"), shrink=1.0),
+    "caps": Regime(0.01202, 6.0, 0.20, 10.0, ("position",), ("gross", "volatility"), shrink=1.0),
     **{
         f"vertex, g0={g0:g}": Regime(0.018, 4.0, 0.20, g0, ("gross", "position"), ("volatility",), shrink=0.5)
         for g0 in (0.5, 2.0, 20.0)
@@ -129,7 +129,7 @@ def check(made: Book, weights: np.ndarray, multipliers: Multipliers) -> None:
     problem, terms = made.problem, REGIMES[made.regime]
     held = binds(problem, weights, multipliers)
     size = np.abs(weights)
-    at_cap = float((size >= problem.upper - 1e-9).sum() / (size > 1e-9).sum())
+    at_cap = float((size >= problem.upper - 1e-9).sum() / max((size > 1e-9).sum(), 1))
     held["position"] = at_cap > 0.05
     for name in terms.binding:
         assert held[name], (

@@ -29,7 +29,7 @@ from engine.solution import Multipliers
 from risk import DataError
 from risk.checks import FloatArray, freeze
 
-__all__ = ["Answer", "ConeProgram", "Ending", "read", "run", "solve", "state"]
+__all__ = ["Answer", "ConeProgram", "Ending", "different_columns", "prepare", "read", "solve", "state"]
 
 STEPS = 200
 """Interior-point steps at most. Books take 10 to 25."""
@@ -109,7 +109,7 @@ def _pick(rows: npt.NDArray[np.intp], size: int, values: FloatArray | float = 1.
     return sparse.csr_array((np.broadcast_to(values, n).astype(np.float64), rows, np.arange(n + 1)), shape=(n, size))
 
 
-def _different_columns(table: FloatArray) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+def different_columns(table: FloatArray) -> tuple[FloatArray, npt.NDArray[np.intp]]:
     """Return each different column of `table` once, and for each of its columns where it stands among them."""
     rows = np.ascontiguousarray(table.T) + 0.0  # -0 becomes 0: equal numbers have equal bytes
     seen: dict[bytes, int] = {}
@@ -121,7 +121,7 @@ def state(problem: Problem) -> ConeProgram:
     """Return the cone program of `problem`."""
     model, limits, draft = problem.model, problem.limits, _Draft()
     n, K = model.exposures.shape
-    B, place = _different_columns(np.hstack([model.exposures, limits.exposures]))
+    B, place = different_columns(np.hstack([model.exposures, limits.exposures]))
     factor, row = place[:K], place[K:]
     k = B.shape[1]
     draft.variable("w", n)
@@ -289,8 +289,8 @@ def read(program: ConeProgram, x: npt.ArrayLike, z: npt.ArrayLike) -> tuple[Floa
     return weights, Multipliers(freeze(p), float(price["gross"].sum()), float(nu), float(price["turnover"].sum()))
 
 
-def run(program: ConeProgram, tolerance: float = 1e-8) -> Any:
-    """Return Clarabel's own solution of a cone program."""
+def prepare(program: ConeProgram, tolerance: float) -> Any:
+    """Return Clarabel's solver of a cone program, set up; its `solve` returns its own solution."""
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_iter = STEPS
@@ -302,7 +302,7 @@ def run(program: ConeProgram, tolerance: float = 1e-8) -> Any:
     cones += [clarabel.NonnegativeConeT(program.nonnegative)] if program.nonnegative else []
     cones += [clarabel.SecondOrderConeT(size) for size in program.cones]
     P = sparse.csc_matrix(sparse.triu(program.P))
-    return clarabel.DefaultSolver(P, program.q, sparse.csc_matrix(program.A), program.b, cones, settings).solve()
+    return clarabel.DefaultSolver(P, program.q, sparse.csc_matrix(program.A), program.b, cones, settings)
 
 
 def solve(problem: Problem, tolerance: float = 1e-8) -> Answer:
@@ -337,7 +337,7 @@ def solve(problem: Problem, tolerance: float = 1e-8) -> Answer:
     if not tolerance > 0:
         raise DataError(f"`tolerance` must be positive; got {tolerance}. Refining takes 1e-8 to rounding.")
     program = state(problem)
-    found = run(program, tolerance)
+    found = prepare(program, tolerance).solve()
     weights, multipliers = read(program, found.x, found.z)
     if found.status == clarabel.SolverStatus.PrimalInfeasible:
         ending = Ending.INFEASIBLE

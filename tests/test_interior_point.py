@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from problems import REGIMES, planned, random_costs, random_problem, with_limits
 
+from benchmarks.books import REGIMES as BOOKS
+from benchmarks.books import book, check
 from engine import Limits, Problem, optimize
 from engine.active_set import refine
 from engine.certificate import accepted, certify
@@ -23,7 +25,7 @@ def rng() -> np.random.Generator:
 
 def check_agrees(problem: Problem) -> tuple[Answer, Solution]:
     """Check the raw answer against the reference to the solver's digits, and the refined one to its certificate."""
-    answer, reference = solve(problem), optimize(problem)
+    answer, reference = solve(problem), optimize(problem, method="reference")
     assert answer.ending is Ending.SOLVED
     objective = reference.certificate.objective
     raw = certify(problem, answer.weights, answer.multipliers)
@@ -165,3 +167,18 @@ def test_an_unmet_tolerance_is_not_solved(rng: np.random.Generator) -> None:
     for wrong in (0.0, -1e-8, np.nan):
         with pytest.raises(DataError, match="`tolerance` must be positive"):
             solve(problem, tolerance=wrong)
+
+
+@pytest.mark.parametrize("regime", BOOKS)
+def test_benchmark_books_are_what_they_are_named_for(regime: str) -> None:
+    made = book(regime, 500, 50)
+    answer = solve(made.problem)
+    weights, multipliers = refine(made.problem, answer.weights, answer.multipliers)
+    assert accepted(certify(made.problem, weights, multipliers))
+    check(made, weights, multipliers)
+    one, other = made.problem.alpha, made.neighbour.alpha
+    risk = np.sqrt(made.problem.model.specific_variance)
+    assert 0.8 < np.corrcoef(one / risk, other / risk)[0, 1] < 0.93
+    # The check refuses a book that another limit decides.
+    with pytest.raises(AssertionError, match="should"):
+        check(made, np.zeros(500), multipliers)
