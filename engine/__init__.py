@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.contribution import Contribution, ScoreRule, true_contribution
 from engine.costs import TradeCosts
@@ -16,6 +16,7 @@ from engine.solution import Certificate, InfeasibleMandate, Solution, SolverFail
 from engine.transforms import gaussianise, standardise
 
 if TYPE_CHECKING:
+    from engine.adapter import cvxpy_program, solver_interface
     from engine.layer import OptimizerLayer
 
 ONE = load_mandate("one")
@@ -39,19 +40,28 @@ __all__ = [
     "Status",
     "TradeCosts",
     "alpha_scale",
+    "cvxpy_program",
     "gaussianise",
     "grinold_alpha",
     "load_mandate",
     "meta_model",
     "optimize",
+    "solver_interface",
     "standardise",
     "true_contribution",
 ]
 
 
-def __getattr__(name: str) -> type[OptimizerLayer]:
-    """Import torch when the layer is asked for, not with the room."""
-    if name == "OptimizerLayer":
-        layer: type[OptimizerLayer] = import_module("engine.layer").OptimizerLayer
-        return layer
+HEAVY = {
+    "OptimizerLayer": "engine.layer",
+    "cvxpy_program": "engine.adapter",
+    "solver_interface": "engine.adapter",
+}
+"""Names whose modules import torch, cvxpy and cvxpylayers: when they are asked for, not with the room."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is heavy when it is asked for."""
+    if name in HEAVY:
+        return getattr(import_module(HEAVY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

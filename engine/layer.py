@@ -1,4 +1,4 @@
-r"""The optimizer as a layer of a network: alpha in, weights out, and the derivative of the weights with respect to alpha.
+r"""The optimizer as a layer of a network: alpha in, weights out, and the derivative of the weights.
 
 .. math::
 
@@ -13,118 +13,132 @@ another solve. No solver's word is taken: weights pass the certificate, derivati
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from threadpoolctl import ThreadpoolController
 
-from engine.active_set import refine
-from engine.certificate import BestResponse, State, accepted, best_response, certify, factor_prices, free_directions
-from engine.conic import ConeProgram, state_cone_program
-from engine.problem import Problem
-from engine.solution import Multipliers, SolverFailure
+from engine.batch import Batch, Book, one_blas_thread
+from engine.derivative import Sensitivity
+from engine.problem import Limits, Problem
+from engine.solution import SolverFailure
 from risk import DataError
 from risk.checks import FloatArray
 
-if TYPE_CHECKING:
-    from cvxpylayers.torch import CvxpyLayer
-
 __all__ = ["OptimizerLayer"]
 
-CLARABEL = {"solve_method": "Clarabel", "tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 DERIVATIVE_TOLERANCE = 1e-2
-"""Largest relative miss of S (gamma V + A cost'') S = S: beyond it LSMR has stopped at its limit of steps, unannounced."""
-
-CONTROLLER = ThreadpoolController()
-
-
-@dataclass(frozen=True, eq=False)
-class _Book:
-    """One proven book."""
-
-    problem: Problem
-    weights: FloatArray
-    multipliers: Multipliers
-    response: BestResponse
-
-    def impact_curvature(self) -> FloatArray:
-        """Return A cost'' of the names that are free to move, (N,)."""
-        costs, result = self.problem.costs, np.zeros(len(self.weights))
-        if costs is not None:
-            paying = (self.response.states == State.FREE) & (costs.impact > 0)
-            trades = np.abs(self.response.weights - self.problem.holdings)[paying]
-            result[paying] = 0.75 * costs.annualisation * costs.impact[paying] / np.sqrt(trades)
-        return result
-
-    def impact_slope(self) -> FloatArray:
-        """Return A d(impact |u|^(3/2))/du, (N,)."""
-        costs = self.problem.costs
-        if costs is None:
-            return np.zeros(len(self.weights))
-        u = self.response.weights - self.problem.holdings
-        return 1.5 * costs.annualisation * costs.impact * np.sign(u) * np.sqrt(np.abs(u))
-
-    def derivative_miss(self, u: FloatArray, g: FloatArray) -> float:
-        """Return |g'(gamma V + A cost'') g - u'g| / u'g for g = S u."""
-        free = self.response.states == State.FREE
-        gamma = self.problem.risk_aversion + self.multipliers.volatility
-        curvature = self.impact_curvature()
-        moved = np.where(free, g, 0.0)
-        energy = gamma * self.problem.model.variance(moved) + float(curvature @ moved**2)
-        # What u'S u could be were every name free and by itself; below a millionth of it the derivative counts as 0.
-        most = float(np.sum(u**2 / (gamma * self.problem.model.specific_variance)))
-        return abs(energy - float(u @ g)) / max(abs(float(u @ g)), 1e-6 * most, 1e-300)
+"""Largest relative miss of S (gamma V + A cost'') S = S. LSMR stops at its limit of steps unannounced, far beyond it; the structured
+derivative meets the identity to rounding."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Solved:
-    """A batch of proven books, and the graph from scaled alpha to scaled weights where it was asked for."""
-
-    signal: torch.Tensor
-    z: torch.Tensor
-    books: list[_Book]
+class Solved(Protocol):
+    """A batch of proven books that can be differentiated."""
 
     @property
-    def weights(self) -> FloatArray:
-        """Weights by book, (B, N)."""
-        return np.array([book.weights for book in self.books])
+    def books(self) -> list[Book]: ...
+
+    def gradients(self, u: FloatArray, wanted: Sequence[str]) -> Mapping[str, FloatArray]:
+        """Return dLoss/dc by name, (B, ...), for u = dLoss/dw, (B, N)."""
+        ...
+
+
+class Backend(Protocol):
+    """What solves a batch of problems."""
+
+    alpha_alone: bool
+    """Whether they may differ in alpha alone."""
+
+    def solve(self, problems: Sequence[Problem], *, differentiable: bool) -> Solved:
+        """Return proven books."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class _StructuredBooks:
+    batch: Batch
+    books: list[Book]
+
+    def gradients(self, u: FloatArray, wanted: Sequence[str]) -> Mapping[str, FloatArray]:
+        def pulled(pair: tuple[Book, FloatArray]) -> list[FloatArray | float]:
+            book, slope = pair
+            sensitivity = book.derivative.pull_back(slope)
+            return [_part(name, book, sensitivity) for name in wanted]
+
+        rows = self.batch.each(pulled, list(zip(self.books, u, strict=True)))
+        return {name: np.array([row[i] for row in rows]) for i, name in enumerate(wanted)}
+
+
+class _StructuredBackend:
+    alpha_alone = False
+
+    def __init__(self, problem: Problem, jobs: int) -> None:
+        self.batch = Batch(problem, jobs)
+
+    def solve(self, problems: Sequence[Problem], *, differentiable: bool) -> Solved:  # noqa: ARG002
+        """Return proven books; their derivatives are taken when they are asked for."""
+        return _StructuredBooks(self.batch, self.batch.solve(problems))
+
+
+def _part(name: str, book: Book, sensitivity: Sensitivity) -> FloatArray | float:
+    """Return the derivative by one input of the layer."""
+    if name == "position_limit":
+        return sensitivity.upper - sensitivity.lower
+    if name in ("limit_lower", "limit_upper"):
+        # The bounds of an equality move as one: what that is worth is given once, under the side that the row presses against.
+        limits, above = book.problem.limits, book.multipliers.limits >= 0
+        here = above if name == "limit_upper" else ~above
+        side = sensitivity.limit_upper if name == "limit_upper" else sensitivity.limit_lower
+        return np.where((limits.lower == limits.upper) & ~here, 0.0, side)
+    part: FloatArray | float = getattr(sensitivity, name)
+    return part
+
+
+def _through_cvxpylayers(problem: Problem, jobs: int) -> Backend:
+    from engine.cone_layer import ConeBackend
+
+    return ConeBackend(problem, jobs)
+
+
+BACKENDS: dict[str, Callable[[Problem, int], Backend]] = {
+    "structured": _StructuredBackend,
+    "cvxpylayers": _through_cvxpylayers,
+}
 
 
 class OptimizerLayer(torch.nn.Module):
-    """Weights as a differentiable function of alpha.
+    """Weights as a differentiable function of alpha and of the mandate's numbers.
 
     Parameters
     ----------
     problem : Problem
-        Everything but alpha; its own alpha only sets the scale of the numbers.
+        Everything but alpha. Every solve starts from the solution at its own alpha.
     backend : str
-        ``cvxpylayers``: Clarabel forward, LSMR backward.
+        ``structured``: the solver and derivative of `optimize`. ``cvxpylayers``: Clarabel forward, LSMR backward, by alpha alone: slow,
+        for comparison.
     jobs : int
-        Threads that share the solves of a batch; the derivatives are taken one by one. No result depends on it.
+        Threads that share a batch. No result depends on it.
 
     Attributes
     ----------
-    free_directions : ndarray of int, shape (B,)
-        Of the last forward call: in how many directions each book still answers to alpha. 0: the derivative is 0.
+    fallbacks : dict of int to str
+        Of the last forward call: books that were not solved from the start, and why.
     derivative_residual : ndarray of shape (B,)
         Of the last backward call: relative miss of u'S (gamma V + A cost'') S u = u'S u.
 
     Raises
     ------
     DataError
-        If the backend is unknown or no name can move.
+        If the backend is unknown, `jobs` is less than 1 or, with cvxpylayers, no name can move.
     SolverFailure
-        If limits contradict each other already as equations.
+        With cvxpylayers, if limits contradict each other already as equations.
 
     Notes
     -----
-    Where trades have an impact cost, the derivative is taken of a second program, in which that cost is its second-order
-    expansion at the solution of the first: see `engine.conic`.
+    Terms of your own go to cvxpylayers directly: see `engine.adapter`.
 
     Examples
     --------
@@ -138,166 +152,176 @@ class OptimizerLayer(torch.nn.Module):
     >>> weights[0].backward()
     >>> alpha.grad.numpy().round(3).tolist()
     [7.407, -3.704, -3.704]
+
+    The mandate's own numbers may be learned too:
+
+    >>> gross = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    >>> layer(alpha, gross_limit=gross)[0].backward()
+    >>> float(gross.grad.round(decimals=6))
+    0.5
     """
 
-    def __init__(self, problem: Problem, backend: str = "cvxpylayers", *, jobs: int = 2) -> None:
+    def __init__(self, problem: Problem, backend: str = "structured", *, jobs: int = 2) -> None:
         super().__init__()
         if backend not in BACKENDS:
-            raise DataError(f"unknown backend {backend!r}; available: {', '.join(sorted(BACKENDS))}.")
+            raise DataError(f"unknown backend {backend!r}; available: {', '.join(BACKENDS)}.")
+        if jobs < 1:
+            raise DataError(f"`jobs` must be at least 1 thread; got {jobs}.")
         self.problem = problem
-        self.jobs = jobs
-        self.free_directions = np.zeros(0, dtype=np.int64)
+        self.backend = backend
+        self.fallbacks: dict[int, str] = {}
         self.derivative_residual = np.zeros(0)
-        self.program = state_cone_program(problem)
-        paying = problem.costs is not None and bool(problem.costs.impact[self.program.moving].any())
-        self._exact = BACKENDS[backend](self.program)
-        self._local = BACKENDS[backend](state_cone_program(problem, local=True)) if paying else None
+        self._solver = BACKENDS[backend](problem, jobs)
+        self._books: list[Book] = []
 
-    def forward(self, alpha: torch.Tensor) -> torch.Tensor:
+    @property
+    def free_directions(self) -> npt.NDArray[np.int64]:
+        """Of the last forward call, (B,): in how many directions each book still answers to alpha. 0: the derivative is 0."""
+        with one_blas_thread():
+            return np.array([book.derivative.free_directions for book in self._books], dtype=np.int64)
+
+    def forward(
+        self,
+        alpha: torch.Tensor,
+        *,
+        risk_aversion: torch.Tensor | None = None,
+        gross_limit: torch.Tensor | None = None,
+        volatility_limit: torch.Tensor | None = None,
+        turnover_limit: torch.Tensor | None = None,
+        position_limit: torch.Tensor | None = None,
+        holdings: torch.Tensor | None = None,
+        limit_lower: torch.Tensor | None = None,
+        limit_upper: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the optimal weights of each alpha.
+
+        Everything but alpha replaces the problem's own value, is differentiated too, and broadcasts over the batch: one value for all
+        books or, with a first axis of length B, one for each.
 
         Parameters
         ----------
         alpha : Tensor of float64, shape (N,) or (B, N)
             Expected residual return, per year.
+        risk_aversion, gross_limit, volatility_limit, turnover_limit : Tensor of float64, shape () or (B,), optional
+        position_limit : Tensor of float64, shape (), (N,) or (B, N), optional
+            c > 0: -c <= w <= c.
+        holdings : Tensor of float64, shape (N,) or (B, N), optional
+            Weights before trading.
+        limit_lower, limit_upper : Tensor of float64, shape (q,) or (B, q), optional
+            Bounds of the rows of `problem.limits`. An equality stays one only if both are given, and then its bounds move as one: their
+            two gradients are right added up.
 
         Returns
         -------
-        Tensor of float64, same shape
+        Tensor of float64, shape of alpha
             Fractions of net asset value.
 
         Raises
         ------
         DataError
-            If the shape or the type is another, or an entry is not finite.
+            If a shape, type or device is another, or a value is out of its range.
+        InfeasibleMandate
+            If no portfolio meets all limits.
         SolverFailure
             If a book does not pass the certificate, or, in the backward pass, a derivative its identity.
         """
-        n = len(self.problem.alpha)
-        if alpha.dtype != torch.float64 or alpha.ndim not in (1, 2) or alpha.shape[-1] != n:
-            raise DataError(
-                f"`alpha` must be float64 of shape ({n},) or (B, {n}); got {alpha.dtype}, {tuple(alpha.shape)}."
-            )
-        if not bool(torch.isfinite(alpha).all()):
-            raise DataError("`alpha` must be finite; decide missing forecasts before the call: nothing is filled here.")
-        weights: torch.Tensor = _Solve.apply(alpha.reshape(-1, n), self)  # type: ignore[no-untyped-call]
+        n, q = len(self.problem.alpha), len(self.problem.limits.names)
+        _check("alpha", alpha, f"({n},) or (B, {n})", alpha.ndim in (1, 2) and alpha.shape[-1] == n)
+        candidates: dict[str, tuple[torch.Tensor | None, tuple[int, ...]]] = {
+            "risk_aversion": (risk_aversion, ()),
+            "gross_limit": (gross_limit, ()),
+            "volatility_limit": (volatility_limit, ()),
+            "turnover_limit": (turnover_limit, ()),
+            "position_limit": (position_limit, (n,)),
+            "holdings": (holdings, (n,)),
+            "limit_lower": (limit_lower, (q,)),
+            "limit_upper": (limit_upper, (q,)),
+        }
+        inputs = {"alpha": alpha.reshape(-1, n)}
+        batch = alpha.shape[:-1]
+        for name, (value, shape) in candidates.items():
+            if value is None:
+                continue
+            if self._solver.alpha_alone:
+                raise DataError(f'backend "{self.backend}" takes alpha alone; `{name}` goes with backend "structured".')
+            wanted = (*batch, *shape)
+            _check(name, value, f"{wanted}, or one that broadcasts to it", _broadcasts(value, wanted))
+            inputs[name] = value.broadcast_to(wanted).reshape(len(inputs["alpha"]), *shape)
+        differentiable = torch.is_grad_enabled() and any(value.requires_grad for value in inputs.values())
+        weights: torch.Tensor = _Solve.apply(self, differentiable, tuple(inputs), *inputs.values())  # type: ignore[no-untyped-call]
         return weights.reshape(alpha.shape)
 
-    def solve(self, alpha: FloatArray, *, differentiable: bool) -> _Solved:
-        """Return proven books of a batch of alphas (B, N), with the graph of cvxpylayers behind them where asked for."""
-        scale = self.program.unit * self.program.worth
-        signal = torch.from_numpy(alpha[:, self.program.moving] * scale)
-        layer, parameters = self._exact, [signal]
-        if differentiable and self._local is not None:
-            _, weights, duals = self._call(layer, parameters)
-            # Only alpha is differentiated: that the expansion moves with its book is of second order at its own solution.
-            books = self._prove(alpha, weights, duals)
-            curvature = np.array([book.impact_curvature()[self.program.moving] for book in books])
-            slope = np.array([book.impact_slope()[self.program.moving] for book in books])
-            centre = np.array([book.response.weights[self.program.moving] for book in books])
-            signal = signal - torch.from_numpy(scale * (slope - curvature * centre))
-            root = torch.from_numpy(np.sqrt(scale * self.program.unit / 2 * curvature))
-            layer, parameters = self._local, [signal, root]
-        signal.requires_grad_(differentiable)
-        z, weights, duals = self._call(layer, parameters)
-        return _Solved(signal, z, self._prove(alpha, weights, duals))
+    def solve(self, inputs: Mapping[str, FloatArray], *, differentiable: bool) -> Solved:
+        """Return the proven books of a batch; `inputs` by name, each (B, ...)."""
+        count = len(inputs["alpha"])
+        problems = [_with(self.problem, {name: value[b] for name, value in inputs.items()}) for b in range(count)]
+        solved = self._solver.solve(problems, differentiable=differentiable)
+        self._books = solved.books
+        self.fallbacks = {b: book.fallback for b, book in enumerate(solved.books) if book.fallback}
+        return solved
 
-    def _call(
-        self, layer: CvxpyLayer, parameters: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, FloatArray, list[FloatArray]]:
-        options: dict[str, Any] = {**CLARABEL, "n_jobs_forward": self.jobs}
-        if parameters[0].requires_grad:  # without it diffcp hands every option it does not know to Clarabel
-            options |= {
-                "mode": "lsmr",
-                "n_jobs_backward": 1,
-            }  # LSMR is Python: a second thread only waits for the first
-        with torch.enable_grad(), _quiet_and_alone():
-            z, *duals = layer(*parameters, solver_args=options)
-        weights = np.tile(self.program.fixed, (len(z), 1))
-        weights[:, self.program.moving] = self.program.unit * z.detach().numpy()
-        return z, weights, [dual.detach().numpy().reshape(len(z), -1) for dual in duals]
-
-    def _prove(self, alpha: FloatArray, weights: FloatArray, duals: list[FloatArray]) -> list[_Book]:
-        """Return the books, sharpened to rounding where that can be done, after each has passed the certificate."""
-        books = []
-        for b, (a, w) in enumerate(zip(alpha, weights, strict=True)):
-            if not np.isfinite(w).all():
-                raise SolverFailure(_unsolved(f"the solver returned no finite weights for book {b}"))
-            problem = self.problem.replace(alpha=a)
-            theta = self.program.multipliers(w, [dual[b] for dual in duals])
-            sharp, prices = refine(problem, w, theta)
-            if accepted(certify(problem, sharp, prices)):
-                w, theta = sharp, prices
-            certificate = certify(problem, w, theta)
-            if not accepted(certificate):
-                raise SolverFailure(_unsolved(f"book {b} fails its certificate ({certificate})"))
-            books.append(_Book(problem, w, theta, best_response(problem, factor_prices(problem, w, theta), theta)))
-        return books
-
-    def _prove_derivative(self, books: list[_Book], u: FloatArray, g: FloatArray) -> None:
+    def prove(self, books: list[Book], u: FloatArray, g: FloatArray) -> None:
         """Record how far each g = S u, (B, N), misses its identity, and refuse one that is plainly wrong."""
-        misses = [book.derivative_miss(*pair) for book, *pair in zip(books, u, g, strict=True)]
+        misses = [book.derivative.miss(*pair) for book, *pair in zip(books, u, g, strict=True)]
         self.derivative_residual = np.array(misses)
-        worst = int(np.argmax(self.derivative_residual))
-        if not misses[worst] <= DERIVATIVE_TOLERANCE:
-            raise SolverFailure(
-                f"the derivative of book {worst} misses S (gamma V + A cost'') S = S by {misses[worst]:.2g} (relative): LSMR did "
-                "not converge, as happens where a book has hardly a free direction. A higher risk aversion gives it more."
-            )
+        for b, miss in enumerate(misses):
+            if not miss <= DERIVATIVE_TOLERANCE:
+                raise SolverFailure(
+                    f"the derivative of book {b} misses S (gamma V + A cost'') S = S by {miss:.2g} (relative), as can happen where a "
+                    "book has hardly a free direction, or LSMR did not converge. A higher risk aversion gives the book more."
+                )
+
+
+def _check(name: str, value: torch.Tensor, shape: str, fits: bool) -> None:
+    """Refuse what the layer cannot use; ranges and missing values are the problem's to refuse."""
+    if value.dtype != torch.float64 or not fits:
+        raise DataError(
+            f"`{name}` must be float64 of shape {shape}; got {value.dtype}, {tuple(value.shape)}. Convert it with "
+            f"{name}.double(): gradients come back in its own type."
+        )
+    if value.device.type != "cpu":
+        raise DataError(f"`{name}` must be in main memory; got {value.device}. {name}.cpu() carries gradients back.")
+
+
+def _broadcasts(value: torch.Tensor, shape: tuple[int, ...]) -> bool:
+    missing = len(shape) - value.ndim
+    return missing >= 0 and all(own in (1, size) for own, size in zip(value.shape, shape[missing:], strict=True))
+
+
+def _with(problem: Problem, values: Mapping[str, FloatArray]) -> Problem:
+    """Return the problem with the layer's inputs in the place of its own values."""
+    changes: dict[str, Any] = {name: value if value.ndim else float(value) for name, value in values.items()}
+    lower, upper = changes.pop("limit_lower", None), changes.pop("limit_upper", None)
+    if lower is not None or upper is not None:
+        own = problem.limits
+        lower, upper = (own.lower if lower is None else lower), (own.upper if upper is None else upper)
+        changes["limits"] = Limits(own.names, own.exposures, lower, upper, own.tier)
+    return problem.replace(**changes)
 
 
 class _Solve(torch.autograd.Function):
-    """A batch of solves as one node of the graph; the graph of cvxpylayers stays inside it."""
+    """A batch of solves as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, alpha: torch.Tensor, layer: OptimizerLayer) -> torch.Tensor:
-        solved = layer.solve(alpha.detach().numpy().copy(), differentiable=ctx.needs_input_grad[0])
-        layer.free_directions = np.array([free_directions(b.problem, b.weights, b.multipliers) for b in solved.books])
-        ctx.layer, ctx.solved = layer, solved
-        return torch.from_numpy(solved.weights)
+    def forward(
+        ctx: Any, layer: OptimizerLayer, differentiable: bool, names: tuple[str, ...], *inputs: torch.Tensor
+    ) -> torch.Tensor:
+        values = {name: value.detach().numpy() for name, value in zip(names, inputs, strict=True)}
+        solved = layer.solve(values, differentiable=differentiable)
+        ctx.layer, ctx.names, ctx.solved = layer, names, solved
+        ctx.shapes = {name: value.shape for name, value in values.items()}
+        weights = np.array([book.weights for book in solved.books]).reshape(values["alpha"].shape)
+        return torch.from_numpy(weights)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, u: torch.Tensor) -> tuple[torch.Tensor, None]:
-        program, solved = ctx.layer.program, ctx.solved
-        moving = torch.from_numpy(program.moving)
-        # diffcp takes an incoming gradient whose entries are all below 1e-8 for 0 (np.allclose): give it one of size 1.
-        size = u[:, moving].abs().amax(dim=1, keepdim=True)
-        size = torch.where(size > 0, size, torch.ones_like(size))
-        with _quiet_and_alone():
-            (inner,) = torch.autograd.grad(solved.z, solved.signal, u[:, moving] / size, retain_graph=True)
-        # w = unit z and signal = unit worth alpha: the units of both ends.
-        g = torch.zeros_like(u)
-        g[:, moving] = inner * size * (program.unit**2 * program.worth)
-        ctx.layer._prove_derivative(solved.books, u.numpy(), g.numpy())
-        return g, None
-
-
-def _through_cvxpylayers(program: ConeProgram) -> CvxpyLayer:
-    from cvxpylayers.torch import CvxpyLayer
-
-    parameters = [program.alpha] if program.curvature is None else [program.alpha, program.curvature]
-    return CvxpyLayer(program.problem, parameters, list(program.outputs))
-
-
-BACKENDS: dict[str, Callable[[ConeProgram], CvxpyLayer]] = {"cvxpylayers": _through_cvxpylayers}
-
-
-def _unsolved(what: str) -> str:
-    return (
-        f"{what}. Solve the same problem with optimize(problem): it names limits in conflict, or the solver's trouble."
-    )
-
-
-@contextmanager
-def _quiet_and_alone() -> Iterator[None]:
-    """Run cvxpylayers with one BLAS thread and without one warning that is not ours to mend.
-
-    Small dense kernels are slower with two threads, and their last bits would depend on the machine. cvxpylayers calls
-    np.array on tensors; torch answers NumPy 2 without its `copy` keyword, which NumPy deprecates, and copies anyway.
-    """
-    with CONTROLLER.limit(limits=1), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="__array__ implementation doesn't accept a copy", category=DeprecationWarning
+    def backward(ctx: Any, u: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        needed = dict(zip(ctx.names, ctx.needs_input_grad[3:], strict=True))
+        wanted = [name for name in ctx.names if needed[name] or name == "alpha"]  # alpha's proves the derivative of all
+        slope = u.numpy()
+        found = ctx.solved.gradients(slope, wanted)
+        ctx.layer.prove(ctx.solved.books, slope, found["alpha"])
+        given = (
+            torch.from_numpy(found[name]).reshape(ctx.shapes[name]) if needed[name] else None for name in ctx.names
         )
-        yield
+        return None, None, None, *given

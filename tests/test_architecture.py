@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("risk", "engine", "backtest", "reports")
 ALLOWED = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)}
-# cvxpy is imported where the reference problem is written, torch where it is differentiated.
+# cvxpy is imported where the problem is written in it, torch where it is differentiated.
 OWNERS = {
-    "cvxpy": {"engine/reference.py", "engine/conic.py", "engine/infeasibility.py", "engine/layer.py"},
-    "torch": {"engine/layer.py", "engine/contribution.py"},
-    "cvxpylayers": {"engine/layer.py"},
+    "cvxpy": {"engine/reference.py", "engine/conic.py", "engine/adapter.py"},
+    "torch": {"engine/layer.py", "engine/cone_layer.py", "engine/adapter.py", "engine/mask_books.py"},
+    "cvxpylayers": {"engine/cone_layer.py", "engine/adapter.py"},
 }
 
 
