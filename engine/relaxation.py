@@ -30,6 +30,15 @@ ROOM = 1e-6
 At the least widening itself only one portfolio may be left, and rounding would decide whether there is one: of 400 conflicts
 a room of 1e-9 left solvers without proof in some, 1e-6 in none."""
 
+SPARE = MET / 10
+"""By this, in sizes, a level may exceed its least sum while the next is minimised: less than what counts as missed."""
+
+PRICED = 1e-4
+"""Price of volatility above which a level leaves one portfolio only, in sizes of the level's widening."""
+
+EXACT = 1e-10
+"""Limits that a linear program misses by no more than it is solved to, in their sizes, hold as they are from then on."""
+
 
 def relax(problem: Problem) -> tuple[Problem, Mapping[str, float]]:
     """Return the problem with the limits that stand in the way widened by the least amounts, and those amounts by name.
@@ -37,6 +46,9 @@ def relax(problem: Problem) -> tuple[Problem, Mapping[str, float]]:
     Rows of tier 0, position caps, gross and volatility stay as they are. A row is widened on the side that it needs; its
     amount includes the room that is added for rounding. Where nothing needs to give, the problem itself and no amounts
     are returned.
+
+    Where the volatility limit decides, amounts of the levels after the first that it decides are least to about 1e-3 of a
+    typical position only: on the curved side of a cone a rounding of 1e-8 in one level is worth its root in the next.
 
     Raises
     ------
@@ -117,13 +129,21 @@ def _lexicographic(program: Program, levels: list[list[int]]) -> Widening | None
 def _level_by_level(program: Program, levels: list[list[int]], hard: set[int]) -> Widening | None:
     budgets: list[tuple[dict[int, float], float]] = []
     found: Widening | None = None
+    cone = program.place("volatility")
+    linear = cone not in hard
     for level in levels:
         largest = float(program.size[level].max())
         prices = {g: float(program.size[g]) / largest for g in level}  # the sum counts in the limits' own units
         found = least_widening(program, hard, prices, budgets)
         if found is None:
             return None
-        budgets.append((prices, float(found.amounts[level].sum()) / largest + MET))
+        if cone >= 0 and found.prices[cone] > PRICED:
+            # Volatility is strictly convex: where it has a price, no other portfolio is as good, and the rest is decided.
+            return found
+        if linear and (found.amounts[level] <= EXACT * program.size[level]).all():
+            hard = hard | set(level)
+        else:
+            budgets.append((prices, float(found.amounts[level].sum()) / largest + SPARE))
     return found
 
 

@@ -34,6 +34,9 @@ __all__ = ["MET", "Program", "Widening", "least_widening", "state_program", "sup
 MET = 1e-7
 """Limits that all hold once widened by this in sum, each in its own size, count as met: solvers leave as much."""
 
+CONE_TOLERANCES = (1e-9, 1e-8, 1e-7)
+"""Clarabel's, tried in turn: where limits leave hardly more than one portfolio it cannot reach the first."""
+
 Sparse = Any
 """A scipy sparse array; its stubs follow no shapes through hstack and vstack."""
 
@@ -351,9 +354,13 @@ def _cone(program: Program, statement: _Statement) -> _Found:
     cones = [clarabel.NonnegativeConeT(flat), clarabel.SecondOrderConeT(1 + program.root.shape[0])]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-9
     quadratic = sparse.csc_array((width, width))
-    result = clarabel.DefaultSolver(quadratic, statement.cost, stacked, bounds, cones, settings).solve()
+    result: Any = None
+    for tolerance in CONE_TOLERANCES:
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
+        result = clarabel.DefaultSolver(quadratic, statement.cost, stacked, bounds, cones, settings).solve()
+        if result.status in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.PrimalInfeasible):
+            break
     if result.status in (clarabel.SolverStatus.PrimalInfeasible, clarabel.SolverStatus.AlmostPrimalInfeasible):
         return None
     if result.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -92,10 +93,14 @@ def _least_with_volatility(problem: Problem, cost: np.ndarray, A: np.ndarray, b:
     root = np.linalg.cholesky(X @ F @ X.T + np.diag(d)).T
     limit = problem.volatility_limit + (z[3 * n + order.index("volatility")] if "volatility" in order else 0.0)
     goal = cp.Problem(cp.Minimize(cost @ z), [A @ z <= b, z[3 * n :] >= 0, cp.norm(root @ z[:n]) <= limit])
-    with warnings.catch_warnings():
-        # Where it does not reach 1e-10 it says so, and the comparison tells whether that was enough.
-        warnings.simplefilter("ignore", UserWarning)
-        goal.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
+    for tolerance in (1e-10, 1e-9, 1e-8):
+        accuracy = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), tolerance)
+        with warnings.catch_warnings(), contextlib.suppress(cp.SolverError):
+            # Where it does not get there it says so, and the next tolerance is tried.
+            warnings.simplefilter("ignore", UserWarning)
+            goal.solve(solver=cp.CLARABEL, **accuracy)
+        if goal.status in (cp.OPTIMAL, cp.INFEASIBLE):
+            break
     assert goal.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE), goal.status
     return float(goal.value)
 
