@@ -98,6 +98,7 @@ class Batch:
     def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return `function` of each item, in their order, with the threads side by side."""
         with one_blas_thread():
+            _ = self.start  # made by one thread, read by all
             if self.jobs == 1 or len(items) < 2:
                 return [function(item) for item in items]
             with ThreadPoolExecutor(self.jobs) as pool:
@@ -113,21 +114,20 @@ class Batch:
         SolverFailure
             If no solver's book passes the certificate. Both carry the place in the batch as a note.
         """
-        with one_blas_thread():
-            start = self.start
 
         def book(place: int) -> Book:
             try:
-                return self._book(problems[place], start)
+                return self.book(problems[place])
             except (InfeasibleMandate, SolverFailure) as error:
                 error.add_note(f"This is book {place} of the batch.")
                 raise
 
         return self.each(book, range(len(problems)))
 
-    def _book(self, problem: Problem, start: tuple[FloatArray, Multipliers] | None) -> Book:
+    def book(self, problem: Problem) -> Book:
+        """Return the proven book of one problem; see `solve`."""
         dual = Dual(problem, self.structure)
-        found = structured.solve(problem, start=start, dual=dual)
+        found = structured.solve(problem, start=self.start, dual=dual)
         if found.converged and accepted(certify(problem, found.weights, found.multipliers)):
             return Book(problem, found.weights, found.multipliers, dual, found.point)
         solution = optimize(problem)

@@ -42,7 +42,6 @@ __all__ = [
     "best_response",
     "binds",
     "certify",
-    "free_directions",
 ]
 
 CERTIFIED = 1e-6
@@ -339,29 +338,3 @@ def binds(problem: Problem, weights: npt.ArrayLike, multipliers: Multipliers) ->
     for name, (limit, used) in _slacks(problem, w).items():
         result[name] = price[name] > PRICED and limit - used <= CERTIFIED
     return result
-
-
-def free_directions(problem: Problem, weights: npt.ArrayLike, multipliers: Multipliers) -> int:
-    """Return in how many directions the book still answers to a small change of alpha.
-
-    Free names (at no kink and no bound) minus the rank, on them, of the rows that bind: equalities, limits with a price,
-    sign(w) if gross binds, Vw if volatility does, sign(w - h) if turnover does. 0 means a vertex: every derivative is 0.
-    """
-    w = np.asarray(weights, dtype=np.float64)
-    theta, _ = _projected(problem, multipliers)
-    response = best_response(problem, factor_prices(problem, w, theta), theta)
-    free = response.states == State.FREE
-    active = binds(problem, w, theta)
-    rows = [problem.limits.exposures[free][:, [active[name] for name in problem.limits.names]]]
-    for name, row in (
-        ("gross", np.sign(w)),
-        ("volatility", problem.model.covariance_times(w)),
-        ("turnover", np.sign(w - problem.holdings)),
-    ):
-        if active.get(name, False):
-            rows.append(row[free, None])
-    J = np.hstack(rows)
-    # Scaled columns, so that rank does not depend on the units of a limit.
-    norms = np.linalg.norm(J, axis=0)
-    J = J[:, norms > 0] / norms[norms > 0]
-    return int(free.sum()) - (int(np.linalg.matrix_rank(J, tol=1e-9)) if J.size else 0)

@@ -32,7 +32,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from engine.mandate import Positive, Spec
-from engine.mask_books import Book, Books, CvxpylayersBooks, Slope, StructuredBooks
+from engine.mask_books import CvxpylayersBooks, MaskBook, MaskBooks, Slope, StructuredBooks
 from engine.masks import draw_masks
 from engine.metamodel import check_stakes
 from engine.prepared import Prepared
@@ -208,7 +208,7 @@ def true_contribution(
     signal = _Signal(np.vstack([full, x]), rule.power)
     alphas = scale * signal.values
     empty = problem.replace(alpha=alphas[0], holdings=None, turnover_limit=None)
-    found: list[Book] = []
+    found: list[MaskBook] = []
     for book in BACKENDS[backend](empty, jobs).solve(alphas, _slope(rule, empty, r)):
         found.append(book)
         if progress is not None and len(found) > 1:
@@ -249,7 +249,7 @@ def true_contribution(
     )
 
 
-BACKENDS: dict[str, Callable[[Problem, int], Books]] = {
+BACKENDS: dict[str, Callable[[Problem, int], MaskBooks]] = {
     "structured": StructuredBooks,
     "cvxpylayers": lambda problem, _jobs: CvxpylayersBooks(problem),
 }
@@ -281,7 +281,8 @@ def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _standardised_back(y: FloatArray, spread: FloatArray, g: FloatArray) -> FloatArray:
-    return (g - g.mean(axis=1, keepdims=True) - y * np.mean(g * y, axis=1, keepdims=True)) / spread
+    result: FloatArray = (g - g.mean(axis=1, keepdims=True) - y * np.mean(g * y, axis=1, keepdims=True)) / spread
+    return result
 
 
 def _slope(rule: ScoreRule, problem: Problem, r: FloatArray) -> Slope:

@@ -290,6 +290,18 @@ class Dual:
         on = t != 0
         return float(t[on] @ np.where(t > 0, self.upper, self.lower)[on])
 
+    def floor(self) -> float:
+        """Return an objective that every portfolio within position, gross and volatility limits exceeds.
+
+        f is above the objective of any portfolio that meets all limits: where f falls below the floor, there is none.
+        """
+        problem, G, held = self.problem, self.problem.gross_limit, float(np.abs(self.problem.holdings).sum())
+        y = G * np.abs(problem.model.exposures).max(axis=0)  # no factor exposure is larger
+        variance = float(y @ np.abs(problem.model.factor_covariance) @ y) + G**2 * float(self.assets.d.max())
+        loss = G * float(np.abs(problem.alpha).max()) + problem.risk_aversion / 2 * variance
+        loss += float(self.assets.linear.max()) * (G + held) + float(self.assets.borrow.max()) * G
+        return -loss - float(self.assets.power.max()) / 1.5 * float((G + held) ** 1.5)
+
     def at(self, theta: FloatArray) -> Point:
         """Return the dual and the book at prices theta."""
         s, d, r = self.structure, self.assets.d, self.rank
@@ -298,12 +310,13 @@ class Dual:
         q = self.assets.alpha - s.B @ (s.T @ theta[: self.linear])
         w = self.assets.weights(q, eta, tau, gamma)
         linear = -(s.T.T @ (s.B.T @ w))
-        linear[:r] += z / gamma
-        variance = float((d * w) @ w) + float(z @ z) / gamma**2
+        y = z / gamma
+        linear[:r] += y
+        variance = float((d * w) @ w) + float(y @ y)
         used = [float(np.abs(w).sum()), float(np.abs(w - self.assets.h).sum()) / 2, variance / 2]
         slope = np.concatenate([linear, np.negative(used)])
         bounds = self.bound_cost(theta)
-        f = self.assets.value(q, w, eta, tau, gamma) + float(z @ z) / (2 * gamma) + bounds
+        f = self.assets.value(q, w, eta, tau, gamma) + gamma / 2 * float(y @ y) + bounds
         rounding = 1e-14 * (abs(f) + abs(bounds) + float(np.abs(q) @ np.abs(w)))
         residual = float(np.abs(linear[:r]).max(initial=0.0))
         residual = max(residual, float(np.abs(self.violations(theta, slope)).max()))
@@ -342,22 +355,22 @@ class Dual:
         H[:m, m:] = s.T.T @ np.column_stack([B.T @ column for column in weighted.T])
         H[m:, :m] = H[:m, m:].T
         H[m:, m:] = columns.T @ weighted
-        z = point.theta[:r]
+        y = point.theta[:r] / gamma
         H[np.arange(r), np.arange(r)] += 1.0 / gamma
-        H[:r, -1] -= z / gamma**2
-        H[-1, :r] -= z / gamma**2
-        H[-1, -1] += float(z @ z) / gamma**3
+        H[:r, -1] -= y / gamma
+        H[-1, :r] -= y / gamma
+        H[-1, -1] += float(y @ y) / gamma
         return H
 
     def largest_hessian(self, point: Point) -> FloatArray:
         """Return what H would be with all names free, but for the cross terms of gross, turnover and volatility."""
         s, m, r, d, w = self.structure, self.linear, self.rank, self.assets.d, point.weights
         _, _, gamma = self.split(point.theta)
-        z, most = point.theta[:r], np.zeros((self.size, self.size))
+        y, most = point.theta[:r] / gamma, np.zeros((self.size, self.size))
         most[:m, :m] = s.metric / gamma
         most[np.arange(r), np.arange(r)] += 1.0 / gamma
         loose = s.looseness / gamma
-        risk = float((d * w) @ w) / gamma + float(z @ z) / gamma**3
+        risk = (float((d * w) @ w) + float(y @ y)) / gamma
         most[np.arange(m, m + 3), np.arange(m, m + 3)] = [loose, loose / 4, risk]
         return most
 

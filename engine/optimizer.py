@@ -95,6 +95,9 @@ def _structured(problem: Problem, start: Solution | None) -> Solution:
             iterations=found.steps,
             derivative=derivative,
         )
+    conflict = explain(problem) if found.infeasible else None
+    if conflict is not None:
+        raise conflict
     return _fall_back(
         problem, f"structured ended after {found.steps} steps with limits missed by up to {found.residual:.1e}"
     )

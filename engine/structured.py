@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dpotrf, dtrtrs
 
 from engine.dual import Dual, Point
 from engine.problem import Problem
@@ -55,6 +55,8 @@ class Optimum:
         The dual there.
     steps : int
     converged : bool
+    infeasible : bool
+        The dual fell below what the worst portfolio within position and gross limits would lose: by weak duality there is none.
     """
 
     weights: FloatArray
@@ -62,6 +64,7 @@ class Optimum:
     point: Point
     steps: int
     converged: bool
+    infeasible: bool
 
     @property
     def residual(self) -> float:
@@ -86,7 +89,8 @@ def solve(
     point = dual.at(_first_prices(dual) if start is None else dual.prices(*start))
     damping, ridge = FIRST_DAMPING if start is None else 0.0, RIDGE
     steps = 0
-    while point.residual > TOLERANCE and steps < STEPS:
+    floor = dual.floor()
+    while point.residual > TOLERANCE and steps < STEPS and point.f >= floor:
         H, most = dual.hessian(point), dual.largest_hessian(point)
         found = None
         for _ in range(RAISES):
@@ -103,8 +107,14 @@ def solve(
             damping, ridge = damping / 10 if damping > 1e-7 else 0.0, max(ridge / 10, RIDGE)
         elif length < 0.2:
             damping = max(3 * damping, 1e-4)
-    converged = point.residual <= ACCEPTED
-    return Optimum(freeze(point.weights), dual.multipliers(point.theta), point, steps, converged)
+    return Optimum(
+        weights=freeze(point.weights),
+        multipliers=dual.multipliers(point.theta),
+        point=point,
+        steps=steps,
+        converged=point.residual <= ACCEPTED,
+        infeasible=point.f < floor - point.rounding,
+    )
 
 
 def _first_prices(dual: Dual) -> FloatArray:
@@ -153,11 +163,12 @@ def _search(dual: Dual, point: Point, x: FloatArray) -> tuple[Point, float] | No
 def _newton_step(dual: Dual, point: Point, M: FloatArray) -> FloatArray:
     """Return the step x that minimises slope'x + x'Mx/2 plus the cost of the bounds at theta + x."""
     r, s = dual.rank, point.slope
-    half = np.linalg.cholesky(M[:r, :r])
-    Y = solve_triangular(half, np.column_stack([M[:r, r:], s[:r]]), lower=True, check_finite=False)
+    # LAPACK by name: at this size scipy's checks cost as much as its work.
+    half, _ = dpotrf(M[:r, :r], lower=1)
+    Y, _ = dtrtrs(half, np.column_stack([M[:r, r:], s[:r]]), lower=1)
     S = M[r:, r:] - Y[:, :-1].T @ Y[:, :-1]
     x = _limit_step(dual, point.theta[r:], s[r:] - Y[:, :-1].T @ Y[:, -1], S)
-    z = solve_triangular(half, Y[:, -1] + Y[:, :-1] @ x, lower=True, trans=1, check_finite=False)
+    z, _ = dtrtrs(half, Y[:, -1] + Y[:, :-1] @ x, lower=1, trans=1)
     return np.concatenate([-z, x])
 
 
@@ -205,10 +216,12 @@ def _entering(dual: Dual, use: FloatArray) -> npt.NDArray[np.int64]:
 
 def _on_sides(dual: Dual, t: FloatArray, b: FloatArray, S: FloatArray, side: npt.NDArray[np.int64]) -> FloatArray:
     """Return x where the limits on a side hold with equality in the model and all others have no price."""
-    on = side != 0
-    x = np.where(on, 0.0, -t)
+    on = np.flatnonzero(side)
+    x = -t
+    x[on] = 0.0
     bound = np.where(side > 0, dual.upper, dual.lower)[on]
-    x[on] = _solved(S[np.ix_(on, on)], -(b[on] + bound) - S[np.ix_(on, ~on)] @ x[~on])
+    rows = S[on]
+    x[on] = _solved(rows[:, on], -(b[on] + bound) - rows @ x)
     return x
 
 

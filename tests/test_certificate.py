@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from problems import random_costs, random_limits, random_model, random_problem
 
-from engine.certificate import State, accepted, best_response, certify, free_directions
+from engine.certificate import State, accepted, best_response, certify
+from engine.derivative import Derivative
 from engine.optimizer import optimize
 from engine.problem import Limits, Problem
 from engine.solution import Multipliers
@@ -217,4 +218,4 @@ def test_free_directions_by_hand() -> None:
     free = int(((np.abs(solution.weights) > 1e-6) & (np.abs(solution.weights) < 0.05 - 1e-6)).sum())
     assert "gross" in solution.binding
     assert solution.multipliers is not None
-    assert free_directions(tight, solution.weights, solution.multipliers) == free - 2
+    assert Derivative(tight, solution.weights, solution.multipliers).free_directions == free - 2

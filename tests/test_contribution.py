@@ -10,7 +10,7 @@ from problems import random_problem
 
 from engine import Contribution, Problem, optimize, true_contribution
 from engine.contribution import BACKENDS
-from engine.mask_books import Book, Slope
+from engine.mask_books import MaskBook, Slope
 from engine.masks import keep_table
 from engine.transforms import gaussianise, standardise
 from risk import DataError
@@ -61,10 +61,10 @@ def result(
 class Linear:
     """The optimizer of numerai-tools' meta portfolio: w = x / ||x||_2 / 50, and x~ = sqrt(n) x / ||x||_2."""
 
-    def solve(self, alphas: np.ndarray, slope: Slope) -> Iterator[Book]:
+    def solve(self, alphas: np.ndarray, slope: Slope) -> Iterator[MaskBook]:
         unit = 50 * np.sqrt(alphas.shape[1])
         for alpha in alphas:
-            yield Book(alpha / unit, slope(alpha / unit) / unit, alphas.shape[1], 0.0, "")
+            yield MaskBook(alpha / unit, slope(alpha / unit) / unit, alphas.shape[1], 0.0, "")
 
 
 @pytest.fixture
