@@ -219,36 +219,58 @@ def _projected(problem: Problem, multipliers: Multipliers) -> tuple[Multipliers,
     return Multipliers(allowed, eta, nu, tau), removed
 
 
-def _slacks(problem: Problem, w: FloatArray) -> dict[str, tuple[float, float]]:
-    """Return limit and use of gross, volatility (both per year) and turnover; no entry where there is no limit."""
-    used = {"gross": (problem.gross_limit, float(np.abs(w).sum()))}
-    if problem.volatility_limit is not None:
-        used["volatility"] = (problem.volatility_limit, problem.model.volatility(w))
-    if problem.turnover_limit is not None:
-        used["turnover"] = (problem.turnover_limit, float(np.abs(w - problem.holdings).sum()) / 2)
-    return used
+@dataclass(frozen=True, eq=False)
+class _Use:
+    """What a book uses of each limit.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (q,)
+        L'w.
+    factors : ndarray of shape (K,)
+        X'w.
+    variance : float
+        w'Vw, per year.
+    whole : mapping of str to (limit, use)
+        Gross, volatility (both per year) and turnover; no entry where there is no limit.
+    """
+
+    rows: FloatArray
+    factors: FloatArray
+    variance: float
+    whole: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, problem: Problem, w: FloatArray) -> _Use:
+        model = problem.model
+        y = model.exposures.T @ w
+        variance = float(y @ model.factor_covariance @ y + (model.specific_variance * w) @ w)
+        whole = {"gross": (problem.gross_limit, float(np.abs(w).sum()))}
+        if problem.volatility_limit is not None:
+            whole["volatility"] = (problem.volatility_limit, float(np.sqrt(max(variance, 0.0))))
+        if problem.turnover_limit is not None:
+            whole["turnover"] = (problem.turnover_limit, float(np.abs(w - problem.holdings).sum()) / 2)
+        return cls(problem.limits.exposures.T @ w, y, variance, whole)
 
 
-def _primal_residual(problem: Problem, w: FloatArray) -> float:
-    y = problem.limits.exposures.T @ w
-    rows = np.maximum(problem.limits.lower - y, y - problem.limits.upper).max(initial=0.0)
+def _primal_residual(problem: Problem, w: FloatArray, use: _Use) -> float:
+    rows = np.maximum(problem.limits.lower - use.rows, use.rows - problem.limits.upper).max(initial=0.0)
     bounds = np.maximum(problem.lower - w, w - problem.upper).max(initial=0.0)
-    return max(float(rows), float(bounds), *(used - limit for limit, used in _slacks(problem, w).values()), 0.0)
+    return max(float(rows), float(bounds), *(used - limit for limit, used in use.whole.values()), 0.0)
 
 
-def _complementarity(problem: Problem, w: FloatArray, theta: Multipliers, response: BestResponse) -> float:
+def _complementarity(problem: Problem, w: FloatArray, theta: Multipliers, response: BestResponse, use: _Use) -> float:
     """Return the largest multiplier times slack, bounds of names included."""
-    y = problem.limits.exposures.T @ w
     side = np.where(theta.limits > 0, problem.limits.upper, problem.limits.lower)
     priced = theta.limits != 0
-    rows = np.abs(theta.limits[priced] * (side[priced] - y[priced]))
+    rows = np.abs(theta.limits[priced] * (side[priced] - use.rows[priced]))
     held = response.bound_prices != 0
     bound = np.where(response.bound_prices > 0, problem.upper, problem.lower)
     names = np.abs(response.bound_prices[held] * (bound[held] - w[held]))
-    slack = {name: limit - used for name, (limit, used) in _slacks(problem, w).items()}
+    slack = {name: limit - used for name, (limit, used) in use.whole.items()}
     others = [abs(theta.gross * slack["gross"])]
     if problem.volatility_limit is not None:
-        others.append(abs(theta.volatility * (problem.volatility_limit**2 - problem.model.variance(w)) / 2))
+        others.append(abs(theta.volatility * (problem.volatility_limit**2 - use.variance) / 2))
     if problem.turnover_limit is not None:
         others.append(abs(theta.turnover * slack["turnover"]))
     return float(max(rows.max(initial=0.0), names.max(initial=0.0), *others))
@@ -260,8 +282,7 @@ def factor_prices(problem: Problem, weights: FloatArray, multipliers: Multiplier
     return gamma * (problem.model.factor_covariance @ (problem.model.exposures.T @ weights))
 
 
-def _dual_bound(problem: Problem, w: FloatArray, theta: Multipliers, response: BestResponse) -> float:
-    y = problem.model.exposures.T @ w
+def _dual_bound(problem: Problem, theta: Multipliers, response: BestResponse, y: FloatArray) -> float:
     gamma = problem.risk_aversion + theta.volatility
     side = np.where(theta.limits > 0, problem.limits.upper, problem.limits.lower)
     priced = theta.limits != 0
@@ -293,18 +314,19 @@ def certify(problem: Problem, weights: npt.ArrayLike, multipliers: Multipliers |
     w = np.asarray(weights, dtype=np.float64)
     if w.shape != problem.alpha.shape or not np.isfinite(w).all():
         raise DataError(f"`weights` must be finite and of shape {problem.alpha.shape}; got shape {w.shape}.")
-    primal, objective = _primal_residual(problem, w), problem.objective(w)
+    use = _Use.of(problem, w)
+    primal, objective = _primal_residual(problem, w, use), problem.objective(w)
     if multipliers is None:
         return Certificate(primal, float("nan"), float("nan"), float("nan"), objective)
     theta, removed = _projected(problem, multipliers)
-    response = best_response(problem, factor_prices(problem, w, theta), theta)
     gamma = problem.risk_aversion + theta.volatility
+    response = best_response(problem, gamma * (problem.model.factor_covariance @ use.factors), theta)
     distance = gamma * problem.model.specific_variance * np.abs(w - response.weights)
     return Certificate(
         primal_residual=primal,
         dual_residual=max(float(distance.max()), removed),
-        complementarity=_complementarity(problem, w, theta, response),
-        gap=_dual_bound(problem, w, theta, response) - objective,
+        complementarity=_complementarity(problem, w, theta, response, use),
+        gap=_dual_bound(problem, theta, response, use.factors) - objective,
         objective=objective,
     )
 
@@ -328,13 +350,12 @@ def binds(problem: Problem, weights: npt.ArrayLike, multipliers: Multipliers) ->
     Equalities always count; another limit counts where its slack is at most `CERTIFIED` and its price above `PRICED`.
     """
     w = np.asarray(weights, dtype=np.float64)
-    limits, theta = problem.limits, multipliers
-    y = limits.exposures.T @ w
-    slack = np.where(theta.limits > 0, limits.upper - y, y - limits.lower)
+    limits, theta, use = problem.limits, multipliers, _Use.of(problem, w)
+    slack = np.where(theta.limits > 0, limits.upper - use.rows, use.rows - limits.lower)
     rows = (limits.lower == limits.upper) | ((np.abs(theta.limits) > PRICED) & (slack <= CERTIFIED))
     result = dict(zip(limits.names, rows.tolist(), strict=True))
     price = {"gross": theta.gross, "turnover": theta.turnover}
     price["volatility"] = theta.volatility * (problem.volatility_limit or 0.0)
-    for name, (limit, used) in _slacks(problem, w).items():
+    for name, (limit, used) in use.whole.items():
         result[name] = price[name] > PRICED and limit - used <= CERTIFIED
     return result

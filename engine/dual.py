@@ -62,6 +62,8 @@ class Structure:
         T' B' D^-1 B T.
     looseness : float
         Sum of 1 / d.
+    reach : float
+        w'Vw is at most this times the square of gross.
     """
 
     B: FloatArray
@@ -71,6 +73,7 @@ class Structure:
     curvature: FloatArray
     metric: FloatArray
     looseness: float
+    reach: float
 
     @classmethod
     def of(cls, problem: Problem) -> Structure:
@@ -84,7 +87,10 @@ class Structure:
         T[place[K:], r + np.arange(q)] = 1.0
         scaled = B / np.sqrt(d)[:, None]
         curvature = scaled.T @ scaled
-        return cls(B, T, r, place[K:], curvature, _between(T[:, :r], place[K:], curvature), float(np.sum(1.0 / d)))
+        metric = _between(T[:, :r], place[K:], curvature)
+        most = np.abs(X).max(axis=0)  # no factor exposure is larger than gross times this
+        reach = float(most @ np.abs(problem.model.factor_covariance) @ most) + float(d.max())
+        return cls(B, T, r, place[K:], curvature, metric, float(np.sum(1.0 / d)), reach)
 
 
 def _between(R: FloatArray, rows: IntArray, gram: FloatArray) -> FloatArray:
@@ -296,9 +302,7 @@ class Dual:
         f is above the objective of any portfolio that meets all limits: where f falls below the floor, there is none.
         """
         problem, G, held = self.problem, self.problem.gross_limit, float(np.abs(self.problem.holdings).sum())
-        y = G * np.abs(problem.model.exposures).max(axis=0)  # no factor exposure is larger
-        variance = float(y @ np.abs(problem.model.factor_covariance) @ y) + G**2 * float(self.assets.d.max())
-        loss = G * float(np.abs(problem.alpha).max()) + problem.risk_aversion / 2 * variance
+        loss = G * float(np.abs(problem.alpha).max()) + problem.risk_aversion / 2 * self.structure.reach * G**2
         loss += float(self.assets.linear.max()) * (G + held) + float(self.assets.borrow.max()) * G
         return -loss - float(self.assets.power.max()) / 1.5 * float((G + held) ** 1.5)
 
