@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf
 
 from engine.dual import Dual, Point
 from engine.problem import Problem
@@ -129,12 +130,9 @@ class Derivative:
         S = H[np.ix_(on, on)] - self._across.T @ explained
         rest = np.diag(S)
         length = np.where(rest > DEPENDENT * np.diag(H)[on], np.sqrt(np.maximum(rest, 1e-300)), np.inf)
-        values, vectors = np.linalg.eigh(S / np.outer(length, length))
-        kept = values > DEPENDENT * max(len(on), 1)
-        half = vectors[:, kept] / np.sqrt(values[kept]) / length[:, None]
-        self._inverse = half @ half.T
+        self._inverse, self.rank = _pseudo_inverse(S / np.outer(length, length))
+        self._inverse /= np.outer(length, length)
         self.active: BoolArray = active
-        self.rank = int(kept.sum())
 
     @property
     def free_directions(self) -> int:
@@ -240,3 +238,15 @@ class Derivative:
         eta, tau, gamma = self.dual.split(self.point.theta)
         wanted = self.dual.assets.unbounded(self.point.q, eta, tau, gamma)
         return wanted > self.problem.upper, wanted < self.problem.lower
+
+
+def _pseudo_inverse(S: FloatArray) -> tuple[FloatArray, int]:
+    """Return the pseudo-inverse of a positive semidefinite matrix with a diagonal of 1 (or 0), and its rank."""
+    n = len(S)
+    half, failed = dpotrf(S, lower=1)
+    if not failed and (np.diag(half) ** 2 > DEPENDENT * max(n, 1)).all():
+        return np.asarray(cho_solve((half, True), np.eye(n), check_finite=False)), n
+    values, vectors = np.linalg.eigh(S)
+    kept = values > DEPENDENT * max(n, 1)
+    scaled = vectors[:, kept] / np.sqrt(values[kept])
+    return np.asarray(scaled @ scaled.T), int(kept.sum())

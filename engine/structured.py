@@ -94,7 +94,8 @@ def solve(
         H, most = dual.hessian(point), dual.largest_hessian(point)
         found = None
         for _ in range(RAISES):
-            M = H + damping * most + np.diag(ridge * np.diag(most) + 1e-300)
+            M = H + damping * most if damping else H.copy()
+            M[np.diag_indices_from(M)] += ridge * np.diag(most) + 1e-300
             found = _search(dual, point, _newton_step(dual, point, M))
             if found is not None:
                 break
