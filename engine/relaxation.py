@@ -27,8 +27,8 @@ __all__ = ["relax"]
 
 ROOM = 1e-6
 """Added to every relaxed limit, in its size: its largest exposure times a typical position, so some 1e-8 of net assets.
-At the least widening itself only one portfolio may be left, and rounding would decide whether there is one: of 400 conflicts
-a room of 1e-9 left solvers without proof in some, 1e-6 in none."""
+At the least widening itself only one portfolio may be left, and rounding would decide whether there is one: of 344 relaxed
+problems the structured solver left 17 without proof with a room of 1e-9, 7 with 1e-8 and none with 1e-7 or this."""
 
 SPARE = MET / 10
 """By this, in sizes, a level may exceed its least sum while the next is minimised: less than what counts as missed."""

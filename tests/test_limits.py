@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from engine import ONE, Limits, Problem, optimize
+import engine
+from engine import ONE, Limits, Mandate, Problem, load_mandate, optimize
 from engine.limits import mandate_limits, widen_to_reach
+from engine.mandate import Tiers
 from risk import DataError, FactorModel
 
 COUNTRY = ("US", "US", "US", "PE", "PE", "JP", "JP")
@@ -41,6 +46,36 @@ def test_rows_are_net_beta_categories_and_styles(model: FactorModel, limits: Lim
     bounds = dict(zip(limits.names, limits.upper, strict=True))
     assert (bounds["net"], bounds["country:PE"], bounds["beta"], bounds["style:size"]) == (0.0, 0.0, 0.01, 0.10)
     assert (limits.lower == -limits.upper).all()
+
+
+def test_rows_get_the_tier_of_their_kind(model: FactorModel) -> None:
+    def tiers(mandate: Mandate) -> dict[str, int]:
+        limits = mandate_limits(mandate, model, country=COUNTRY, sector=SECTOR, benchmark=np.full(7, 1 / 7))
+        return dict(zip(limits.names, limits.tier.tolist(), strict=True))
+
+    neutral = {"net": 0, "country:JP": 0, "country:PE": 0, "country:US": 0}
+    assert tiers(ONE) == neutral | {"beta": 1, "style:size": 2}
+    other = ONE.model_copy(update={"tiers": Tiers(country=3, style=0)})
+    assert tiers(other) == {"net": 0, "beta": 1, "country:JP": 3, "country:PE": 3, "country:US": 3, "style:size": 0}
+
+
+def test_tiers_are_read_from_a_file_and_checked(tmp_path: Path) -> None:
+    text = (Path(engine.__file__).parent / "mandates" / "one.toml").read_text()
+    file = tmp_path / "mandate.toml"
+    file.write_text(
+        'on_infeasible = "relax"\n' + text.replace('"costs.exp', '"tiers.style", "costs.exp') + "\n[tiers]\nstyle = 4\n"
+    )
+    mandate = load_mandate(str(file))
+    assert (mandate.on_infeasible, mandate.tiers) == ("relax", Tiers(style=4))
+    assert "tiers.style" in mandate.assumed
+    for wrong, words in (
+        ("style = -1", "`tiers.style` = -1"),
+        ("gross = 1", "unknown key `tiers.gross`"),
+        ("net = 0.5", "`tiers.net`"),
+    ):
+        file.write_text(f"{text}\n[tiers]\n{wrong}\n")
+        with pytest.raises(DataError, match=re.escape(words)):
+            load_mandate(str(file))
 
 
 def test_labels_of_another_length_are_refused(model: FactorModel) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from market_files import rewrite
 from market_files import write_market as write_small
 
 import engine
-from backtest import Dataset, Run, simulate
+from backtest import Dataset, Run, live_book, simulate
+from backtest.live import LiveBook
 from backtest.products import decision_days
 from benchmarks.verify import account_differences, limit_violations, residuals
 from engine import InfeasibleMandate, Problem, Solution, optimize
+from engine.relaxation import relax
 from risk import DataError
 
 
@@ -153,6 +157,102 @@ def test_a_date_without_a_portfolio_stops_the_run_or_holds_the_book_as_the_manda
         assert len(held) == 1
         trades = run.table("trades")
         assert not ((trades["decided"] == held["date"].iloc[0]) & (trades["reason"] != "trim")).any()
+
+
+@pytest.fixture(scope="module")
+def crowded_exit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A market in which sixteen of forty names fall below the universe's lowest price on one day."""
+    folder = write_small(tmp_path_factory.mktemp("crowded") / "data", n_assets=40, n_days=290, n_models=3)
+
+    def consolidate(frame: pd.DataFrame) -> pd.DataFrame:
+        cheap = (frame["asset"] >= "A024") & (frame["date"] >= frame["date"].unique()[272])
+        return frame.assign(close=frame["close"].where(~cheap, frame["close"] / 1e5))
+
+    rewrite(folder, consolidate)
+    return folder
+
+
+def crowded_product(folder: Path, on_infeasible: str) -> str:
+    """Return a product whose turnover limit is less than the sixteen exits."""
+    mandate = (Path(engine.__file__).parent / "mandates" / "one.toml").read_text()
+    (folder / "mandate.toml").write_text(f'on_infeasible = "{on_infeasible}"\nturnover_limit = 0.05\n{mandate}')
+    product = folder / "product.toml"
+    product.write_text('name = "Crowded"\nmandate = "mandate.toml"\n[risk_model]\nminimum_history = 126\n')
+    return str(product)
+
+
+@pytest.mark.parametrize("on_infeasible", ["stop", "hold", "relax"])
+def test_exits_beyond_the_turnover_limit_stop_hold_or_widen_it(
+    crowded_exit: Path, tmp_path: Path, on_infeasible: str
+) -> None:
+    run = simulate(Dataset(crowded_exit), crowded_product(tmp_path, on_infeasible), out=tmp_path / "run", aum=1e6)
+    solves, notices = run.table("solves").set_index("date"), run.table("notices")
+    assert (account_differences(run.folder) < 0.01).all()
+    if on_infeasible == "stop":
+        assert run.record["status"] == "stopped"
+        assert "turnover (<= 0.05)" in run.record["reason"]
+        return
+    assert run.record["status"] == "complete"
+    if on_infeasible == "hold":
+        assert (notices["kind"] == "held").sum() > 0
+        assert (solves["relaxed"] == "").all()
+        return
+    relaxed = solves["relaxed"][solves["relaxed"] != ""].map(json.loads)
+    assert len(relaxed) == run.record["counts"]["limit relaxed"] == (notices["kind"] == "limit relaxed").sum() > 0
+    weights = run.table("weights").set_index("date")
+    for date, amounts in relaxed.items():
+        book = weights.loc[date].fillna(0.0)
+        traded = (book["target"] - book["weight"]).abs().sum() / 2
+        assert set(amounts) == {"turnover"}
+        # The least: what was allowed was needed, all of it.
+        assert 0.05 < traded == pytest.approx(0.05 + amounts["turnover"], abs=1e-6)
+        today = notices[(notices["date"] == date) & (notices["kind"] == "limit relaxed")]
+        assert (today["asset"].item(), today["amount"].item()) == ("turnover", amounts["turnover"])
+        assert "turnover (<= 0.05)" in today["detail"].item()
+    assert (limit_violations(run.folder) <= 1e-6).all()
+
+
+@pytest.mark.parametrize("on_infeasible", ["stop", "hold", "relax"])
+def test_live_orders_follow_the_mandate_as_well(crowded_exit: Path, tmp_path: Path, on_infeasible: str) -> None:
+    data = Dataset(crowded_exit)
+    panel = data.panel()
+    names, price = list(panel.assets[24:]), panel.close[-1, 24:]
+    held = pd.DataFrame({"asset": names, "shares": 0.018 * np.tile([1, -1], 8) * 1e8 / price})
+    held.to_csv(tmp_path / "held.csv", index=False)
+    product = crowded_product(tmp_path, on_infeasible)
+
+    def book() -> LiveBook:
+        return live_book(data, product, panel.dates[-1], holdings=tmp_path / "held.csv", nav=1e8)
+
+    if on_infeasible != "relax":
+        with pytest.raises(InfeasibleMandate, match=r"turnover \(<= 0.05\)") as caught:
+            book()
+        assert ("there are no orders" in str(caught.value)) == (on_infeasible == "hold")
+        return
+    found = book()
+    assert found.solution.relaxed == pytest.approx({"turnover": 16 * 0.018 / 2 - 0.05}, abs=1e-6)
+    exits = found.orders.set_index("asset").loc[names]
+    assert exits["target_weight"].abs().max() < 1e-9
+    traded = found.orders["trade_value"].abs().sum() / 2 / 1e8
+    assert traded == pytest.approx(0.05 + found.solution.relaxed["turnover"], abs=1e-6)
+
+
+def test_a_conflict_that_may_not_be_relaxed_stops_a_relaxing_mandate(
+    crowded_exit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def over_all_limits(problem: Problem) -> Solution:
+        closed = np.full(len(problem.alpha), 0.01)
+        return optimize(problem.replace(position_limit=(closed, closed)))
+
+    def relaxing(problem: Problem) -> tuple[Problem, Mapping[str, float]]:
+        closed = np.full(len(problem.alpha), 0.01)
+        return relax(problem.replace(position_limit=(closed, closed)))
+
+    monkeypatch.setattr("backtest.simulator.optimize", over_all_limits)
+    monkeypatch.setattr("backtest.simulator.relax", relaxing)
+    run = simulate(Dataset(crowded_exit), crowded_product(tmp_path, "relax"), out=tmp_path / "run", aum=1e6)
+    assert run.record["status"] == "stopped"
+    assert "None of these may be relaxed" in run.record["reason"]
 
 
 @pytest.mark.parametrize(
