@@ -159,10 +159,14 @@ def planned(regime: str, n: int, seed: int) -> Problem:
 
 
 def generic(regime: str, n: int, seed: int) -> Problem:
-    """Return a problem of a named regime in which no bound is a multiple of another: prices and active sets are unique.
+    """Return a problem of a named regime in which no bound is a sum of others: prices and active sets are unique.
 
     But for equalities: net is the sum of the countries and of the sectors.
     """
+    rng = np.random.default_rng([seed, n])
     terms = {"band": 0.0217, "style": 0.0713, **REGIMES[regime]}
     terms["position_limit"] = 1.0137 * terms.get("position_limit", 0.04)
-    return random_problem(np.random.default_rng([seed, n]), n, countries=3, sectors=4, styles=2, **terms)
+    problem = random_problem(rng, n, countries=3, sectors=4, styles=2, **terms)
+    limits = problem.limits
+    lower, upper = (side * rng.uniform(0.8, 1.2, len(side)) for side in (limits.lower, limits.upper))
+    return problem.replace(limits=Limits(limits.names, limits.exposures, lower, upper, limits.tier))
