@@ -201,10 +201,9 @@ def figures(rows: Sequence[Row], along: str) -> str:
     other = "factors" if along == "assets" else "assets"
     shared = [row for row in rows if row.solver != OURS]
     held = max(getattr(row, other) for row in (shared or rows))
-    regimes = [regime for regime in MAIN if any(row.regime == regime for row in rows)]
-    figure = make_subplots(
-        cols=len(regimes), subplot_titles=[f"{regime} binds" for regime in regimes], shared_yaxes=True
-    )
+    found = {row.regime for row in rows}
+    regimes = [regime for regime in MAIN if regime in found] or sorted(found)
+    figure = make_subplots(cols=len(regimes), subplot_titles=regimes, shared_yaxes=True)
     styles = {"cold": ("solid", "circle"), "warm": ("dot", "circle-open"), "derivative": ("dash", "x")}
     colours = dict(zip((peer.name for peer in PEERS), COLOURS, strict=True))
     shown: set[str] = set()
@@ -311,7 +310,10 @@ def main() -> None:
     if given.out:
         save(given.out, rows, state)
     if given.json:
-        print(json.dumps({"conditions": state, "rows": [asdict(row) for row in rows]}))
+        known = [
+            {name: value for name, value in asdict(row).items() if value == value} for row in rows
+        ]  # JSON has no NaN
+        print(json.dumps({"conditions": state, "rows": known}))
         return
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tabulated(rows))
