@@ -29,6 +29,7 @@ B holds each different column of [X, L] once, so that the work over assets is do
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -62,8 +63,6 @@ class Structure:
         T' B' D^-1 B T.
     looseness : float
         Sum of 1 / d.
-    reach : float
-        w'Vw is at most this times the square of gross.
     """
 
     B: FloatArray
@@ -73,7 +72,6 @@ class Structure:
     curvature: FloatArray
     metric: FloatArray
     looseness: float
-    reach: float
 
     @classmethod
     def of(cls, problem: Problem) -> Structure:
@@ -88,9 +86,7 @@ class Structure:
         scaled = B / np.sqrt(d)[:, None]
         curvature = scaled.T @ scaled
         metric = _between(T[:, :r], place[K:], curvature)
-        most = np.abs(X).max(axis=0)  # no factor exposure is larger than gross times this
-        reach = float(most @ np.abs(problem.model.factor_covariance) @ most) + float(d.max())
-        return cls(B, T, r, place[K:], curvature, metric, float(np.sum(1.0 / d)), reach)
+        return cls(B, T, r, place[K:], curvature, metric, float(np.sum(1.0 / d)))
 
 
 def _between(R: FloatArray, rows: IntArray, gram: FloatArray) -> FloatArray:
@@ -296,13 +292,16 @@ class Dual:
         on = t != 0
         return float(t[on] @ np.where(t > 0, self.upper, self.lower)[on])
 
+    @cached_property
     def floor(self) -> float:
         """Return an objective that every portfolio within position, gross and volatility limits exceeds.
 
         f is above the objective of any portfolio that meets all limits: where f falls below the floor, there is none.
         """
         problem, G, held = self.problem, self.problem.gross_limit, float(np.abs(self.problem.holdings).sum())
-        loss = G * float(np.abs(problem.alpha).max()) + problem.risk_aversion / 2 * self.structure.reach * G**2
+        y = G * np.abs(problem.model.exposures).max(axis=0)  # no factor exposure is larger
+        variance = float(y @ np.abs(problem.model.factor_covariance) @ y) + G**2 * float(self.assets.d.max())
+        loss = G * float(np.abs(problem.alpha).max()) + problem.risk_aversion / 2 * variance
         loss += float(self.assets.linear.max()) * (G + held) + float(self.assets.borrow.max()) * G
         return -loss - float(self.assets.power.max()) / 1.5 * float((G + held) ** 1.5)
 

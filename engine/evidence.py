@@ -39,7 +39,7 @@ def settled(
         binding=tuple(name for name, holds in held.items() if holds),
         free_directions=derivative.free_directions,
         near_kink=near_kink(derivative),
-        next_change=min(next_change(derivative, sign * problem.alpha) for sign in (1.0, -1.0)),
+        next_change=next_change(derivative, problem.alpha, both_ways=True),
         volatility=problem.model.volatility(w),
         gross=float(np.abs(w).sum()),
         method=method,

@@ -89,8 +89,7 @@ def solve(
     point = dual.at(_first_prices(dual) if start is None else dual.prices(*start))
     damping, ridge = FIRST_DAMPING if start is None else 0.0, RIDGE
     steps = 0
-    floor = dual.floor()
-    while point.residual > TOLERANCE and steps < STEPS and point.f >= floor:
+    while point.residual > TOLERANCE and steps < STEPS and not _impossible(dual, point):
         H, most = dual.hessian(point), dual.largest_hessian(point)
         found = None
         for _ in range(RAISES):
@@ -114,8 +113,13 @@ def solve(
         point=point,
         steps=steps,
         converged=point.residual <= ACCEPTED,
-        infeasible=point.f < floor - point.rounding,
+        infeasible=_impossible(dual, point),
     )
+
+
+def _impossible(dual: Dual, point: Point) -> bool:
+    """Return whether f lies below what any portfolio can lose, so that none meets all limits."""
+    return point.f < 0 and point.f < dual.floor - point.rounding
 
 
 def _first_prices(dual: Dual) -> FloatArray:

@@ -63,7 +63,7 @@ def near_kink(derivative: Derivative) -> float:
     return float((distance[movable] <= NEAR * size).mean())
 
 
-def next_change(derivative: Derivative, direction: npt.ArrayLike) -> float:
+def next_change(derivative: Derivative, direction: npt.ArrayLike, *, both_ways: bool = False) -> float:
     """Return how many times `direction` can be added to alpha before the active set changes; inf if it never does.
 
     To first order: exact where prices answer linearly, as they do unless volatility binds or trades have an impact cost.
@@ -73,7 +73,13 @@ def next_change(derivative: Derivative, direction: npt.ArrayLike) -> float:
     derivative : Derivative
     direction : array_like of shape (N,)
         Change of alpha, per year.
+    both_ways : bool
+        Whether it may also be taken off: the lesser of the two is returned.
     """
+
+    def first(distance: FloatArray, rate: FloatArray) -> float:
+        return min(_first(distance, rate), _first(distance, -rate)) if both_ways else _first(distance, rate)
+
     change = check_array("direction", direction, derivative.phi.shape)
     dual, point, problem = derivative.dual, derivative.point, derivative.problem
     moved, prices = derivative.answer(change)
@@ -83,7 +89,7 @@ def next_change(derivative: Derivative, direction: npt.ArrayLike) -> float:
     can_move = problem.lower < problem.upper
     at_upper, at_lower = (w == problem.upper) & can_move, (w == problem.lower) & can_move
     kinked = can_move & ~derivative.free
-    times = [_first(_targets(derivative)[derivative.free] - w[derivative.free, None], moved[derivative.free, None])]
+    times = [first(_targets(derivative)[derivative.free] - w[derivative.free, None], moved[derivative.free, None])]
     for up in (True, False):
         slopes = _slopes(derivative, up)
         rate = pull - slopes.long * d_eta - slopes.buy * d_tau / 2
@@ -91,15 +97,15 @@ def next_change(derivative: Derivative, direction: npt.ArrayLike) -> float:
         # At a bound the slope beyond it holds the name there, unless it lies at a kink that does.
         holds = slopes.value > 0 if up else slopes.value < 0
         here = (beyond & holds) | (kinked & ~beyond)
-        times.append(_first(-slopes.value[here], rate[here]))
+        times.append(first(-slopes.value[here], rate[here]))
     t, dt = point.theta[r:], prices[r:]
     priced = (t != 0) & ~dual.equal
-    times.append(_first(-t[priced], dt[priced]))
+    times.append(first(-t[priced], dt[priced]))
     use, d_use = -point.slope[r:], _uses(derivative, moved)
     slack = (t == 0) & ~dual.equal
     for bound in (dual.upper, dual.lower):
         reachable = slack & np.isfinite(bound)
-        times.append(_first((bound - use)[reachable], d_use[reachable]))
+        times.append(first((bound - use)[reachable], d_use[reachable]))
     return min(times)
 
 
