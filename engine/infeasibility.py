@@ -12,8 +12,9 @@ import math
 from collections.abc import Set as AbstractSet
 
 from engine.problem import Problem
+from engine.program import Program, state_program
 from engine.solution import InfeasibleMandate, SolverFailure
-from engine.widening import MET, Program, Widening, least_widening, state_program, support
+from engine.widening import MET, Widening, least_widening, support
 
 __all__ = ["explain"]
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from engine.infeasibility import explain
 from engine.problem import Limits, Problem
+from engine.program import Program, state_program
 from engine.solution import InfeasibleMandate, SolverFailure
-from engine.widening import MET, Program, Widening, least_widening, state_program
+from engine.widening import MET, Widening, least_widening
 
 __all__ = ["relax"]
 

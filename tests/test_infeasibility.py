@@ -16,7 +16,8 @@ from scipy.optimize import linprog
 
 from engine import InfeasibleMandate, Limits, Problem, SolverFailure, optimize
 from engine.infeasibility import explain
-from engine.widening import least_widening, state_program, support
+from engine.program import state_program
+from engine.widening import least_widening, support
 from risk import FactorModel
 
 SEEDS = 10
