@@ -206,7 +206,7 @@ class SplitProgram:
 
         model, limits = problem.model, problem.limits
         n, K = model.exposures.shape
-        B, place = interior_point.different_columns(np.hstack([model.exposures, limits.exposures]))
+        B, place = different_columns(model.exposures, limits.exposures)
         k, row = B.shape[1], place[K:]
         F = np.zeros((k, k))
         np.add.at(F, (place[:K, None], place[None, :K]), model.factor_covariance)

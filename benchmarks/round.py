@@ -91,7 +91,11 @@ def ranking(n: int, repeats: int) -> list[dict[str, object]]:
     """Return the time of gaussianising n x n raw predictions beside numpy's argsort of n x n distinct numbers."""
     raw = np.random.default_rng(3).standard_normal((n, n))
     rows = []
-    for name, values in (("distinct", raw), ("ties", raw.round(2)), ("10 % missing", np.where(raw > 1.2815, np.nan, raw))):
+    for name, values in (
+        ("distinct", raw),
+        ("ties", raw.round(2)),
+        ("10 % missing", np.where(raw > 1.2815, np.nan, raw)),
+    ):
         argsort, ours = best(lambda: np.argsort(raw, axis=0), repeats), best(lambda v=values: gaussianise(v), repeats)
         rows.append({"values": name, "argsort_s": argsort, "gaussianise_s": ours, "ratio": ours / argsort})
     return rows
@@ -114,12 +118,19 @@ def main() -> None:
     cases.append(base | {"k": 50})
     # Each round in a process of its own: peak memory is a process's.
     rows = [
-        json.loads(subprocess.run([sys.executable, __file__, "--one", json.dumps(case)], check=True, capture_output=True, text=True).stdout)
+        json.loads(
+            subprocess.run(
+                [sys.executable, __file__, "--one", json.dumps(case)], check=True, capture_output=True, text=True
+            ).stdout
+        )
         for case in cases
     ]
     ranks = ranking(size, repeats)
     console = Console(width=150)
-    for title, records in ((f"A round of true contribution ({os.cpu_count()} cores)", rows), ("Rank and gaussianise", ranks)):
+    for title, records in (
+        (f"A round of true contribution ({os.cpu_count()} cores)", rows),
+        ("Rank and gaussianise", ranks),
+    ):
         table = Table(title=title)
         for column in records[0]:
             table.add_column(column, justify="right")

@@ -11,7 +11,10 @@ from engine.mandate import Mandate, load_mandate
 from engine.metamodel import MetaModel, alpha_scale, grinold_alpha, meta_model
 from engine.optimizer import optimize
 from engine.prepared import Prepared
+from engine.prices import limit_costs
 from engine.problem import Limits, Problem
+from engine.reasons import reasons
+from engine.relaxation import relax
 from engine.solution import Certificate, InfeasibleMandate, Solution, SolverFailure, Status
 from engine.transforms import gaussianise, standardise
 
@@ -43,9 +46,12 @@ __all__ = [
     "cvxpy_program",
     "gaussianise",
     "grinold_alpha",
+    "limit_costs",
     "load_mandate",
     "meta_model",
     "optimize",
+    "reasons",
+    "relax",
     "solver_interface",
     "standardise",
     "true_contribution",

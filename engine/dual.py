@@ -38,7 +38,7 @@ from engine.problem import Problem
 from engine.solution import Multipliers
 from risk.checks import BoolArray, FloatArray, freeze
 
-__all__ = ["Assets", "Dual", "Point", "Structure"]
+__all__ = ["Assets", "Dual", "Point", "Structure", "different_columns"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -77,7 +77,7 @@ class Structure:
     def of(cls, problem: Problem) -> Structure:
         """Return the structure of a problem."""
         X, L, d = problem.model.exposures, problem.limits.exposures, problem.model.specific_variance
-        B, place = _different_columns(X, L)
+        B, place = different_columns(X, L)
         R = _root(problem.model.factor_covariance)
         K, q, r = X.shape[1], L.shape[1], R.shape[1]
         T = np.zeros((B.shape[1], r + q))
@@ -101,7 +101,7 @@ def _between(R: FloatArray, rows: IntArray, gram: FloatArray) -> FloatArray:
     return result
 
 
-def _different_columns(X: FloatArray, L: FloatArray) -> tuple[FloatArray, IntArray]:
+def different_columns(X: FloatArray, L: FloatArray) -> tuple[FloatArray, IntArray]:
     """Return the different columns of [X, L], and for each of its columns where it stands among them."""
     # Equal columns have equal weighted sums; only columns with equal ones are compared entry by entry.
     weights = np.cos(np.arange(len(X)))

@@ -24,12 +24,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from engine.dual import different_columns
 from engine.problem import Problem
 from engine.solution import Multipliers
 from risk import DataError
 from risk.checks import FloatArray, freeze
 
-__all__ = ["Answer", "ConeProgram", "Ending", "different_columns", "prepare", "read", "solve", "state"]
+__all__ = ["Answer", "ConeProgram", "Ending", "prepare", "read", "solve", "state"]
 
 STEPS = 200
 """Interior-point steps at most. Books take 10 to 25."""
@@ -109,19 +110,11 @@ def _pick(rows: npt.NDArray[np.intp], size: int, values: FloatArray | float = 1.
     return sparse.csr_array((np.broadcast_to(values, n).astype(np.float64), rows, np.arange(n + 1)), shape=(n, size))
 
 
-def different_columns(table: FloatArray) -> tuple[FloatArray, npt.NDArray[np.intp]]:
-    """Return each different column of `table` once, and for each of its columns where it stands among them."""
-    rows = np.ascontiguousarray(table.T) + 0.0  # -0 becomes 0: equal numbers have equal bytes
-    seen: dict[bytes, int] = {}
-    place = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in rows], dtype=np.intp)
-    return table[:, np.unique(place, return_index=True)[1]], place
-
-
 def state(problem: Problem) -> ConeProgram:
     """Return the cone program of `problem`."""
     model, limits, draft = problem.model, problem.limits, _Draft()
     n, K = model.exposures.shape
-    B, place = different_columns(np.hstack([model.exposures, limits.exposures]))
+    B, place = different_columns(model.exposures, limits.exposures)
     factor, row = place[:K], place[K:]
     k = B.shape[1]
     draft.variable("w", n)

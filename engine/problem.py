@@ -228,11 +228,11 @@ class Problem:
             ("lower", lower),
             ("upper", upper),
             ("gross_limit", float(gross_limit)),
-            ("volatility_limit", volatility_limit),
+            ("volatility_limit", None if volatility_limit is None else float(volatility_limit)),
             ("risk_aversion", float(risk_aversion)),
             ("holdings", aligned("holdings", 0.0 if holdings is None else holdings, assets)),
             ("costs", costs),
-            ("turnover_limit", turnover_limit),
+            ("turnover_limit", None if turnover_limit is None else float(turnover_limit)),
         ):
             object.__setattr__(self, name, item)
 
