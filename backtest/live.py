@@ -17,7 +17,7 @@ from backtest.store import write_whole
 from backtest.strategy import Decision, prepare
 from backtest.tables import parse_date
 from engine import InfeasibleMandate, Mandate, Problem, Solution
-from engine.reasons import reasons
+from engine.reasons import position_reasons
 from risk import DataError, Panel
 from risk.checks import BoolArray, FloatArray
 
@@ -169,7 +169,7 @@ def live_book(
                 gone[t][decision.assets],
                 decision.problem.holdings,
                 change,
-                reasons(decision.problem, solution)["reason"].tolist(),
+                position_reasons(decision.problem, solution)["reason"].tolist(),
             ),
         }
     )

@@ -23,6 +23,7 @@ from scipy import sparse
 
 from engine import Problem, Solution, interior_point, optimize
 from engine.derivative import Derivative
+from engine.dual import different_columns
 from engine.interior_point import ConeProgram
 from engine.solution import Multipliers
 

@@ -13,7 +13,7 @@ from engine.optimizer import optimize
 from engine.prepared import Prepared
 from engine.prices import limit_costs
 from engine.problem import Limits, Problem
-from engine.reasons import reasons
+from engine.reasons import position_reasons
 from engine.relaxation import relax
 from engine.solution import Certificate, InfeasibleMandate, Solution, SolverFailure, Status
 from engine.transforms import gaussianise, standardise
@@ -50,7 +50,7 @@ __all__ = [
     "load_mandate",
     "meta_model",
     "optimize",
-    "reasons",
+    "position_reasons",
     "relax",
     "solver_interface",
     "standardise",

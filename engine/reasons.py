@@ -13,7 +13,7 @@ from engine.problem import RESERVED, Problem
 from engine.solution import Solution
 from risk.checks import FloatArray
 
-__all__ = ["describe_costs", "reasons"]
+__all__ = ["describe_costs", "position_reasons"]
 
 GROUPS = ("market", "net", "country", "sector")
 """Factors and limits that depend on each other (net is the sum of the countries): told together, for only their sum is unique."""
@@ -38,7 +38,7 @@ STEPS = {
 """By how much a limit would be widened in practice."""
 
 
-def reasons(problem: Problem, solution: Solution) -> pd.DataFrame:
+def position_reasons(problem: Problem, solution: Solution) -> pd.DataFrame:
     """Return why every position is what it is: a sentence for each asset, and the parts that it is made of.
 
     Parameters
@@ -66,7 +66,7 @@ def reasons(problem: Problem, solution: Solution) -> pd.DataFrame:
     >>> from risk import FactorModel
     >>> model = FactorModel(["A", "B", "C"], ["market"], np.ones((3, 1)), [[0.04]], [0.1, 0.1, 0.1])
     >>> problem = Problem([0.03, 0.0, -0.03], model, Limits(["net"], np.ones((3, 1)), [0.0], [0.0]), 0.2, 2.0, None, 1.0)
-    >>> print(*reasons(problem, optimize(problem))["reason"], sep=" | ")
+    >>> print(*position_reasons(problem, optimize(problem))["reason"], sep=" | ")
     long on signal +3.0 %/yr; held at the 20 % cap (price 1.0 %/yr) | no position: nothing speaks for a position | short on signal -3.0 %/yr; held at the 20 % cap (price 1.0 %/yr)
     """
     found = parts(problem, solution)

@@ -16,7 +16,7 @@ import metafolio
 from backtest import Dataset, Run, live_book
 from engine import Limits, Problem, TradeCosts, optimize
 from engine.prices import limit_costs, parts
-from engine.reasons import describe_costs, reasons
+from engine.reasons import describe_costs, position_reasons
 from risk import FactorModel
 
 NEUTRAL = Limits(["net"], np.ones((4, 1)), [0.0], [0.0])
@@ -35,7 +35,7 @@ def told(alpha: list[float], **changes: object) -> list[str]:
         "risk_aversion": 1.0,
     }
     problem = Problem(np.array(alpha), **(terms | changes))  # type: ignore[arg-type]
-    return reasons(problem, optimize(problem))["reason"].tolist()
+    return position_reasons(problem, optimize(problem))["reason"].tolist()
 
 
 def costs(linear: float = 0.0, impact: float = 0.0, borrow: float = 0.0) -> TradeCosts:
@@ -138,7 +138,7 @@ def test_a_name_that_cannot_move_says_so() -> None:
 
 def test_drivers_that_are_one_thing_are_told_once() -> None:
     problem = planned("equalities only", 60, 1)
-    text = " ".join(reasons(problem, optimize(problem))["reason"])
+    text = " ".join(position_reasons(problem, optimize(problem))["reason"])
     assert "market/country/sector" in text
     assert not re.search(r"country:|sector:|\bnet\b", text)
 
@@ -151,7 +151,7 @@ RATE = r"([+-]?\d+\.\d+) %/yr"
 def test_words_agree_with_the_numbers(regime: str, seed: int) -> None:
     problem = planned(regime, 60, seed)
     solution = optimize(problem)
-    table = reasons(problem, solution)
+    table = position_reasons(problem, solution)
     assert list(table.columns[:3]) == ["weight", "held_by", "reason"]
     pd.testing.assert_frame_equal(table.iloc[:, 3:], parts(problem, solution).frame())
     for row, alpha, h in zip(table.itertuples(), problem.alpha, problem.holdings, strict=True):
