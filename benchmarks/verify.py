@@ -52,7 +52,9 @@ def limit_violations(run: Path) -> pd.Series:
         labels = _labels(table, date).reindex(w.index)
         today = notices[notices["date"] == date]
         frozen = set(today.loc[today["kind"] == "frozen", "asset"])
-        widened = today[today["kind"] == "limit widened"].set_index("asset")["amount"]
+        # By a frozen name, or by a mandate that lets limits give way; either is recorded, and both may widen one limit.
+        wider = today[today["kind"].isin(["limit widened", "limit relaxed"])]
+        widened = wider.groupby("asset")["amount"].sum()
 
         def covariance_with(v: np.ndarray, X: pd.DataFrame = X, F: np.ndarray = F, d: pd.Series = d) -> np.ndarray:
             return X.to_numpy() @ (F @ (X.to_numpy().T @ v)) + d.to_numpy() * v
@@ -69,11 +71,11 @@ def limit_violations(run: Path) -> pd.Series:
                     note(family, abs(total) - limit - widened.get(f"{family}:{category}", 0.0))
         if mandate["style_limit"] is not None:
             for factor in (name for name in X if name.startswith("style:")):
-                note("style", abs(w @ X[factor]) - mandate["style_limit"])
+                note("style", abs(w @ X[factor]) - mandate["style_limit"] - widened.get(factor, 0.0))
         if mandate["beta_limit"] is not None:
             b = signals[signals["date"] == date].set_index("asset")["benchmark_weight"].loc[w.index].to_numpy()
             Vb = covariance_with(b)
-            note("beta", abs(w @ (Vb / (b @ Vb))) - mandate["beta_limit"])
+            note("beta", abs(w @ (Vb / (b @ Vb))) - mandate["beta_limit"] - widened.get("beta", 0.0))
         if mandate["volatility_limit"] is not None:
             note("volatility", np.sqrt(w @ covariance_with(w.to_numpy())) - mandate["volatility_limit"])
     return pd.Series(worst)

@@ -99,6 +99,9 @@ class Limits:
         tiers = np.zeros(q, dtype=np.int64) if tier is None else np.array(tier, dtype=np.int64)
         if tiers.shape != (q,):
             raise DataError(f"`tier` must have shape ({q},); got {tiers.shape}.")
+        if (tiers < 0).any():
+            j = int(np.argmin(tiers))
+            raise DataError(f"`tier` of limit {labels[j]!r} is {tiers[j]}; 0 is never relaxed, higher ones are sooner.")
         for name, item in (
             ("names", labels),
             ("exposures", L),
