@@ -63,6 +63,8 @@ class Structure:
         T' B' D^-1 B T.
     looseness : float
         Sum of 1 / d.
+    scale : ndarray of shape (q + 3,)
+        Largest exposure of each row, at least 1: what its violation is counted in. 1 for gross, turnover and volatility.
     """
 
     B: FloatArray
@@ -72,6 +74,7 @@ class Structure:
     curvature: FloatArray
     metric: FloatArray
     looseness: float
+    scale: FloatArray
 
     @classmethod
     def of(cls, problem: Problem) -> Structure:
@@ -86,7 +89,8 @@ class Structure:
         scaled = B / np.sqrt(d)[:, None]
         curvature = scaled.T @ scaled
         metric = _between(T[:, :r], place[K:], curvature)
-        return cls(B, T, r, place[K:], curvature, metric, float(np.sum(1.0 / d)))
+        scale = np.append(np.maximum(np.abs(B).max(axis=0), 1.0)[place[K:]], [1.0, 1.0, 1.0])
+        return cls(B, T, r, place[K:], curvature, metric, float(np.sum(1.0 / d)), scale)
 
 
 def _between(R: FloatArray, rows: IntArray, gram: FloatArray) -> FloatArray:
@@ -133,7 +137,8 @@ def _root(F: FloatArray) -> FloatArray:
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(F)
         inside = values > 1e-15 * values.max(initial=0.0)
-        return np.asarray(vectors[:, inside] * np.sqrt(values[inside]))
+        inside[-1] = True  # one column, of zeros, where F is 0
+        return np.asarray(vectors[:, inside] * np.sqrt(np.maximum(values[inside], 0.0)))
 
 
 class Assets:
@@ -230,7 +235,7 @@ class Point:
     rounding : float
         By how much f may be off: its terms are larger than it is.
     residual : float
-        Largest violation of a limit, in its own unit, or of R'X'w = z / gamma.
+        Largest violation of a limit, in its own unit or, where that is larger, its largest exposure; or of R'X'w = z / gamma.
     """
 
     theta: FloatArray
@@ -322,7 +327,7 @@ class Dual:
         f = self.assets.value(q, w, eta, tau, gamma) + gamma / 2 * float(y @ y) + bounds
         rounding = 1e-14 * (abs(f) + abs(bounds) + float(np.abs(q) @ np.abs(w)))
         residual = float(np.abs(linear[:r]).max(initial=0.0))
-        residual = max(residual, float(np.abs(self.violations(theta, slope)).max()))
+        residual = max(residual, float((np.abs(self.violations(theta, slope)) / s.scale).max()))
         return Point(theta, q, w, slope, f, rounding, residual)
 
     def violations(self, theta: FloatArray, slope: FloatArray) -> FloatArray:

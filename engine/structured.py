@@ -27,7 +27,7 @@ from risk.checks import FloatArray, freeze
 __all__ = ["Optimum", "solve"]
 
 TOLERANCE = 1e-11
-"""Largest violation of a limit, in its own unit, at which the iteration ends. Steps converge at least quadratically."""
+"""Largest violation of a limit, as `engine.dual.Point` counts it, at which the iteration ends. Steps converge at least quadratically."""
 
 ACCEPTED = 1e-9
 """Where rounding stops it above that, an end below this still counts."""
@@ -68,7 +68,7 @@ class Optimum:
 
     @property
     def residual(self) -> float:
-        """Largest violation of a limit, in its own unit."""
+        """Largest violation of a limit, as `engine.dual.Point` counts it."""
         return self.point.residual
 
 
