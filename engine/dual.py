@@ -89,7 +89,7 @@ class Structure:
         scaled = B / np.sqrt(d)[:, None]
         curvature = scaled.T @ scaled
         metric = _between(T[:, :r], place[K:], curvature)
-        scale = np.append(np.maximum(np.abs(B).max(axis=0), 1.0)[place[K:]], [1.0, 1.0, 1.0])
+        scale = np.append(np.maximum(np.maximum(B.max(axis=0), -B.min(axis=0)), 1.0)[place[K:]], [1.0, 1.0, 1.0])
         return cls(B, T, r, place[K:], curvature, metric, float(np.sum(1.0 / d)), scale)
 
 
@@ -235,7 +235,7 @@ class Point:
     rounding : float
         By how much f may be off: its terms are larger than it is.
     residual : float
-        Largest violation of a limit, in its own unit or, where that is larger, its largest exposure; or of R'X'w = z / gamma.
+        Largest violation of a limit, in its own unit, or of R'X'w = z / gamma.
     """
 
     theta: FloatArray
@@ -327,8 +327,13 @@ class Dual:
         f = self.assets.value(q, w, eta, tau, gamma) + gamma / 2 * float(y @ y) + bounds
         rounding = 1e-14 * (abs(f) + abs(bounds) + float(np.abs(q) @ np.abs(w)))
         residual = float(np.abs(linear[:r]).max(initial=0.0))
-        residual = max(residual, float((np.abs(self.violations(theta, slope)) / s.scale).max()))
+        residual = max(residual, float(np.abs(self.violations(theta, slope)).max()))
         return Point(theta, q, w, slope, f, rounding, residual)
+
+    def missed(self, point: Point) -> float:
+        """Return the residual of a point with violations counted in each row's largest exposure, where that exceeds 1."""
+        limits = np.abs(self.violations(point.theta, point.slope)) / self.structure.scale
+        return max(float(limits.max()), float(np.abs(point.slope[: self.rank]).max()))
 
     def violations(self, theta: FloatArray, slope: FloatArray) -> FloatArray:
         """Return bound minus use of each limit that has a price or is broken, else 0: (q + 3,)."""

@@ -27,10 +27,10 @@ from risk.checks import FloatArray, freeze
 __all__ = ["Optimum", "solve"]
 
 TOLERANCE = 1e-11
-"""Largest violation of a limit, as `engine.dual.Point` counts it, at which the iteration ends. Steps converge at least quadratically."""
+"""Largest violation of a limit, in its own unit, at which the iteration ends. Steps converge at least quadratically."""
 
 ACCEPTED = 1e-9
-"""Where rounding stops it above that, an end below this still counts."""
+"""Where rounding stops it above that, an end below this still counts, in a row's largest exposure where that exceeds 1."""
 
 STEPS = 150
 RAISES = 12
@@ -68,7 +68,7 @@ class Optimum:
 
     @property
     def residual(self) -> float:
-        """Largest violation of a limit, as `engine.dual.Point` counts it."""
+        """Largest violation of a limit, in its own unit."""
         return self.point.residual
 
 
@@ -112,7 +112,7 @@ def solve(
         multipliers=dual.multipliers(point.theta),
         point=point,
         steps=steps,
-        converged=point.residual <= ACCEPTED,
+        converged=dual.missed(point) <= ACCEPTED,
         infeasible=_impossible(dual, point),
     )
 
