@@ -198,8 +198,18 @@ def true_contribution(
     assets, rule = problem.model.assets, ScoreRule() if rule is None else rule
     if backend not in BACKENDS:
         raise DataError(f"unknown backend {backend!r}; available: {', '.join(sorted(BACKENDS))}.")
+    if precision not in ("float32", "float64"):
+        raise DataError(f"`precision` must be float32 or float64; got {precision!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise DataError(f"`seed` must be a whole number; got {seed!r}.")
     r = _known_returns(forward_returns, assets)
     scale = aligned("alpha_scale", alpha_scale, assets)
+    if (scale < 0).any() or not scale.any():
+        i = int(np.argmin(scale))
+        raise DataError(
+            f"`alpha_scale` of {assets[i]!r} is {scale[i]:.4g}; it turns a score into annual alpha and must not be negative, nor 0 "
+            "for every asset. Reverse a model's predictions instead."
+        )
     prepared = _prepared(predictions, stakes, assets, precision, jobs)
     shares = _shares(prepared, stakes)
 

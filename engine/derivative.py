@@ -44,7 +44,8 @@ class Sensitivity:
     Attributes
     ----------
     alpha, holdings, lower, upper, linear, impact, borrow : ndarray of shape (N,)
-        Of each name; `lower` and `upper` are 0 where another thing holds the name, the costs are 0 without `TradeCosts`.
+        Of each name; `lower` and `upper` are 0 where another thing holds the name, the costs are 0 without `TradeCosts`, and
+        `holdings` is 0 where a kink at 0 and one at a holding of 0 coincide.
     limit_lower, limit_upper : ndarray of shape (q,)
         Of each side of a row; an equality's moves as one and is given under both.
     gross_limit, volatility_limit, turnover_limit, risk_aversion : float
@@ -210,7 +211,9 @@ class Derivative:
         A = 0.0 if costs is None else costs.annualisation
         # A free name follows its holding as far as the bend of its impact cost ties it; one that does not trade follows wholly.
         ties = np.where(self.free, 1.0 - self.phi * self.gamma * assets.d, 0.0)
-        ties[~over & ~under & (u_h == 0) & (w != 0)] = 1.0
+        # At a holding of 0 the kink there moves with it, unless a price or fee on |w| holds a kink of its own at 0.
+        moves = (w != 0) | (point.theta[-3] + assets.borrow == 0)
+        ties[~over & ~under & ~self.free & (u_h == 0) & moves] = 1.0
         held = left * ties + tau * side / 2 if assets.trades_matter else np.zeros_like(w)
         factor = point.theta[:r] / self.gamma
         aversion = -float(moved @ (assets.d * w)) - float(z[:r] @ factor) / self.gamma

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -96,12 +97,14 @@ class Limits:
         if crossed.any():
             j = int(np.argmax(crossed))
             raise DataError(f"limit {labels[j]!r} has lower {bounds[0][j]:.6g} above upper {bounds[1][j]:.6g}.")
-        tiers = np.zeros(q, dtype=np.int64) if tier is None else np.array(tier, dtype=np.int64)
-        if tiers.shape != (q,):
-            raise DataError(f"`tier` must have shape ({q},); got {tiers.shape}.")
-        if (tiers < 0).any():
-            j = int(np.argmin(tiers))
-            raise DataError(f"`tier` of limit {labels[j]!r} is {tiers[j]}; 0 is never relaxed, higher ones are sooner.")
+        given = check_array("tier", np.zeros(q) if tier is None else tier, (q,))
+        wrong = (given < 0) | (given != np.floor(given))
+        if wrong.any():
+            j = int(np.argmax(wrong))
+            raise DataError(
+                f"`tier` of limit {labels[j]!r} is {given[j]:g}; it must be a whole number: 0 is never relaxed, higher ones sooner."
+            )
+        tiers = given.astype(np.int64)
         for name, item in (
             ("names", labels),
             ("exposures", L),
@@ -196,6 +199,11 @@ class Problem:
         if costs is not None and costs.linear.shape != (n,):
             raise DataError(f"`costs` must hold {n} assets; got {costs.linear.shape[0]}.")
         if isinstance(position_limit, tuple):
+            if len(position_limit) != 2:
+                raise DataError(
+                    f"`position_limit` is a tuple of {len(position_limit)}; a tuple is the pair (lower, upper). Give caps by name as a "
+                    "list or an array."
+                )
             lower, upper = (aligned(f"position_limit[{i}]", side, assets) for i, side in enumerate(position_limit))
         else:
             upper = aligned("position_limit", position_limit, assets)
@@ -209,7 +217,15 @@ class Problem:
         if (lower > upper).any():
             i = int(np.argmax(lower > upper))
             raise DataError(f"`position_limit` of {assets[i]!r} has lower {lower[i]:.6g} above upper {upper[i]:.6g}.")
-        if not (np.isfinite(risk_aversion) and risk_aversion > 0):
+        for name, value in (
+            ("risk_aversion", risk_aversion),
+            ("gross_limit", gross_limit),
+            ("volatility_limit", volatility_limit),
+            ("turnover_limit", turnover_limit),
+        ):
+            if not isinstance(value, Real | None) or isinstance(value, bool):
+                raise DataError(f"`{name}` must be a number; got {value!r}.")
+        if risk_aversion is None or not (np.isfinite(risk_aversion) and risk_aversion > 0):
             raise DataError(
                 f"`risk_aversion` must be > 0; got {risk_aversion}. At 0 the optimum is a vertex: concentrated, unstable and with "
                 "zero derivative. A sound value is expected Sharpe ratio / volatility limit (1.5 / 0.10 = 15)."
