@@ -49,10 +49,10 @@ class Verdict:
     Attributes
     ----------
     certificate, relative : float
-        Largest residual; and the same in units of the problem where these are larger than 1: rows with their entries' size, prices
+        Largest residual; and the same in units of the problem where these are larger than 1: rows with the largest exposure, prices
         with alpha, complementarity and gap with the objective's terms.
     violation : float
-        Largest violation of a limit, recomputed; relative like the former.
+        Largest violation of a limit, recomputed; of a row in units of its largest exposure.
     gap, short : float
         Its own gap, and by how much it is short of Clarabel's objective, as shares of the objective's terms.
     method : str
@@ -310,12 +310,14 @@ def _vertex(d: _Draw, seed: int, n: int) -> Case:
 
 
 def violation(problem: Problem, w: np.ndarray) -> float:
-    """Return the largest violation of a limit, written out from the problem's definition."""
-    y, V = problem.limits.exposures.T @ w, problem.model
-    x = V.exposures.T @ w
+    """Return the largest violation of a limit, written out from the problem's definition; of a row in its largest exposure."""
+    limits, V = problem.limits, problem.model
+    y, x = limits.exposures.T @ w, V.exposures.T @ w
+    largest = np.abs(limits.exposures).max(axis=0)
+    unit = np.where(largest > 0, largest, 1.0)
     worst = [
-        np.max(problem.limits.lower - y),
-        np.max(y - problem.limits.upper),
+        np.max((limits.lower - y) / unit),
+        np.max((y - limits.upper) / unit),
         np.max(problem.lower - w),
         np.max(w - problem.upper),
         np.sum(np.abs(w)) - problem.gross_limit,
@@ -364,7 +366,7 @@ def judge(problem: Problem, solution: Solution, seconds: float) -> Verdict:
         gain = bought(problem, theirs, solution.multipliers) if solution.multipliers else 0.0
         compared = gain <= NO_WORSE * scale
         short = (problem.objective(theirs) - gain - proof.objective) / scale if compared else 0.0
-    rows = 1.0 + float((np.abs(problem.limits.exposures).T @ np.abs(w)).max())
+    rows = max(1.0, float(np.abs(problem.limits.exposures).max()))
     return Verdict(
         certificate=proof.worst,
         relative=max(
@@ -373,7 +375,7 @@ def judge(problem: Problem, solution: Solution, seconds: float) -> Verdict:
             proof.complementarity / (1.0 + terms + least),
             abs(proof.gap) / (1.0 + terms + least),
         ),
-        violation=violation(problem, w) / rows,
+        violation=violation(problem, w),
         gap=abs(proof.gap) / (terms + least),
         short=short,
         method=solution.method,

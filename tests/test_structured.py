@@ -114,14 +114,22 @@ def test_tiny_gross_is_spent_to_the_last(cap: float) -> None:
     assert np.abs(w).sum() == pytest.approx(cap, abs=1e-11)
 
 
-@pytest.mark.parametrize("F", [np.zeros((2, 2)), np.array([[0.04, 0.02], [0.02, 0.01]]), np.diag([0.04, 0.0])])
+@pytest.mark.parametrize(
+    "F",
+    [
+        np.diag([0.04, 4e-5, 0.0]),
+        np.diag([0.04, 4e-12, 0.0]),
+        np.diag([0.0, 0.0, 0.04]),
+        np.outer([0.2, 0.1, -0.1], [0.2, 0.1, -0.1]),
+    ],
+)
 def test_factor_covariances_without_full_rank(F: np.ndarray) -> None:
     rng = np.random.default_rng(0)
-    X, d = rng.standard_normal((30, 2)), rng.uniform(0.04, 0.2, 30)
+    X, d = rng.standard_normal((30, 3)) * [1.0, 1.0, 1e3], rng.uniform(0.04, 0.2, 30)
     alpha = 0.03 * rng.standard_normal(30)
     problem = Problem(alpha, model(d.tolist(), X.tolist(), F.tolist()), unlimited(30), 99.0, 999.0, None, 5.0)
     V = X @ F @ X.T + np.diag(d)
-    np.testing.assert_allclose(solved(problem), np.linalg.solve(5.0 * V, alpha), atol=1e-11)
+    np.testing.assert_allclose(solved(problem), np.linalg.solve(5.0 * V, alpha), atol=1e-10)
 
 
 # What must not matter

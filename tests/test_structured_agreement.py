@@ -31,7 +31,7 @@ def assert_sound(case: Case) -> None:
         assert solution.method == "structured", f"{case}: {solution.fallback}"
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6))
 def test_any_problem_is_solved_and_proven(seed: int) -> None:
     case = draw(seed)
