@@ -300,6 +300,18 @@ def test_no_start_changes_the_answer(seed: int, size: float) -> None:
     np.testing.assert_allclose(warm.weights, cold.weights, rtol=0, atol=1e-8 * scale)
 
 
+@pytest.mark.parametrize("seed", [151, 23488])
+def test_a_book_without_room_is_found_from_a_bad_start(seed: int) -> None:
+    problem, rng = draw(seed).problem, np.random.default_rng(seed)
+    cold, n = optimize(problem), len(problem.alpha)
+    unit = float(np.sqrt(np.mean(problem.alpha**2)))
+    prices = Multipliers(unit * rng.standard_normal(len(problem.limits.names)), unit, 10.0, unit)
+    bad = replace(cold, weights=rng.uniform(-1, 1, n) * np.abs(problem.upper).max(), multipliers=prices)
+    near = problem.replace(alpha=problem.alpha + 0.3 * unit * rng.standard_normal(n))
+    for start in (bad, optimize(near)):
+        np.testing.assert_allclose(solved(problem, start), cold.weights, rtol=0, atol=1e-9)
+
+
 # What it refuses
 
 
