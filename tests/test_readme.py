@@ -20,8 +20,9 @@ def test_every_python_example_runs(
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 2
+    session: dict[str, object] = {}  # one after the other, as a reader types them
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, "README.md", "exec"), session)
     assert (tmp_path / "report.html").stat().st_size > 1e6
     assert "SOLVED" in capsys.readouterr().out
 
