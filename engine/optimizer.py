@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from engine import interior_point, reference, structured
 from engine.active_set import sharpened
 from engine.certificate import accepted, certify
@@ -17,6 +21,9 @@ from risk import DataError
 __all__ = ["METHODS", "optimize"]
 
 METHODS = ("structured", "reference")
+
+AVERSIONS = (1e4, 1e2, 10.0)
+"""Multiples of the risk aversion solved on the way where signals dwarf it and the first attempt runs out of steps."""
 
 
 def optimize(
@@ -79,9 +86,16 @@ def _structured(problem: Problem, start: Solution | None) -> Solution:
             raise DataError(
                 f"`start` must price {len(problem.limits.names)} limits; it prices {len(start.multipliers.limits)}."
             )
-        known = start.weights, start.multipliers
+        theta = start.multipliers
+        if not np.isfinite([*theta.limits, theta.gross, theta.volatility, theta.turnover, *start.weights]).all():
+            raise DataError("`start` must hold finite weights and prices; leave it out to solve from nothing.")
+        known = start.weights, theta
     dual = Dual(problem)
     found = structured.solve(problem, start=known, dual=dual)
+    if known is not None and not found.converged and not found.infeasible:
+        found = structured.solve(problem, dual=dual)
+    if not found.converged and not found.infeasible:
+        found = _from_higher_aversion(problem, dual, found)
     proof = certify(problem, found.weights, found.multipliers)
     if found.converged and accepted(proof):
         derivative = Derivative.at(dual, found.point)
@@ -101,6 +115,17 @@ def _structured(problem: Problem, start: Solution | None) -> Solution:
     return _fall_back(
         problem, f"structured ended after {found.steps} steps with limits missed by up to {found.residual:.1e}"
     )
+
+
+def _from_higher_aversion(problem: Problem, dual: Dual, failed: structured.Optimum) -> structured.Optimum:
+    """Return the optimum by way of problems that are less like a linear program, or what failed where that does not help."""
+    start, steps = None, failed.steps
+    for factor in AVERSIONS:
+        easier = problem.replace(risk_aversion=factor * problem.risk_aversion)
+        found = structured.solve(easier, start=start, dual=Dual(easier, dual.structure))
+        start, steps = (found.weights, found.multipliers), steps + found.steps
+    last = structured.solve(problem, start=start, dual=dual)
+    return replace(last, steps=steps + last.steps) if last.converged else failed
 
 
 def _fall_back(problem: Problem, why: str) -> Solution:

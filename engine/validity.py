@@ -39,11 +39,26 @@ def _slopes(derivative: Derivative, up: bool) -> _Slopes:
     return _Slopes(value, long, buy)
 
 
-def _targets(derivative: Derivative) -> FloatArray:
-    """Return the weights at which a free name would cease to be free, (N, 4)."""
-    problem, assets = derivative.problem, derivative.dual.assets
-    zero = np.zeros_like(problem.lower)
-    return np.column_stack([problem.lower, problem.upper, zero, assets.h if assets.held else zero])
+def _kinks(derivative: Derivative) -> tuple[FloatArray, FloatArray]:
+    """Return the weights at which a name would cease to be free, (N, 4), and what it gains there by moving on towards them.
+
+    The gain is that of the piece on which the name lies now: 0 when the name arrives. NaN where there is no kink, 0 without a price of
+    gross or borrowing, or the holding without a cost or price of trading.
+    """
+    problem, point, assets = derivative.problem, derivative.point, derivative.dual.assets
+    eta, tau, gamma = derivative.dual.split(point.theta)
+    w, trade = point.weights, assets.linear + tau / 2
+    zero = np.where(eta + assets.borrow > 0, 0.0, np.nan)
+    held = np.where(trade + assets.power > 0, assets.h, np.nan)
+    at = np.column_stack([problem.lower, problem.upper, zero, held])
+    long, buy = np.where(w > 0, 1.0, -1.0)[:, None], np.where(w > assets.h, 1.0, -1.0)[:, None]
+    gain = (point.q - trade * buy[:, 0])[:, None] - (gamma * assets.d)[:, None] * at - eta * long
+    gain = (
+        gain
+        + assets.borrow[:, None] * (long < 0)
+        - assets.power[:, None] * buy * np.sqrt(np.abs(at - assets.h[:, None]))
+    )
+    return at, gain
 
 
 def near_kink(derivative: Derivative) -> float:
@@ -55,10 +70,10 @@ def near_kink(derivative: Derivative) -> float:
     movable = problem.lower < problem.upper
     if not movable.any():
         return 0.0
-    to_kink = np.abs(_targets(derivative) - w[:, None]).min(axis=1)
-    free = derivative.free
-    distance = np.minimum(np.abs(_slopes(derivative, True).value), np.abs(_slopes(derivative, False).value))
-    distance[free] = to_kink[free] / derivative.phi[free]
+    _, gain = _kinks(derivative)
+    up = np.where(w < problem.upper, np.abs(_slopes(derivative, True).value), np.inf)
+    down = np.where(w > problem.lower, np.abs(_slopes(derivative, False).value), np.inf)
+    distance = np.where(derivative.free, np.fmin.reduce(np.abs(gain), axis=1), np.minimum(up, down))
     size = float(np.sqrt(np.mean(problem.alpha**2)))
     return float((distance[movable] <= NEAR * size).mean())
 
@@ -85,11 +100,16 @@ def next_change(derivative: Derivative, direction: npt.ArrayLike, *, both_ways: 
     moved, prices = derivative.answer(change)
     w, r = point.weights, dual.rank
     d_eta, d_tau, d_nu = prices[-3:].tolist()
-    pull = change - dual.structure.B @ (dual.structure.T @ prices[: dual.linear]) - dual.assets.d * w * d_nu
     can_move = problem.lower < problem.upper
     at_upper, at_lower = (w == problem.upper) & can_move, (w == problem.lower) & can_move
     kinked = can_move & ~derivative.free
-    times = [first(_targets(derivative)[derivative.free] - w[derivative.free, None], moved[derivative.free, None])]
+    at, gain = _kinks(derivative)
+    long, buy = np.where(w > 0, 1.0, -1.0), np.where(w > dual.assets.h, 1.0, -1.0)
+    pull = change - dual.structure.B @ (dual.structure.T @ prices[: dual.linear])
+    rates = (pull - long * d_eta - buy * d_tau / 2)[:, None] - dual.assets.d[:, None] * at * d_nu
+    away = derivative.free[:, None] & np.isfinite(gain)
+    times = [first(-gain[away], rates[away])]
+    pull = pull - dual.assets.d * w * d_nu
     for up in (True, False):
         slopes = _slopes(derivative, up)
         rate = pull - slopes.long * d_eta - slopes.buy * d_tau / 2
@@ -102,7 +122,10 @@ def next_change(derivative: Derivative, direction: npt.ArrayLike, *, both_ways: 
     priced = (t != 0) & ~dual.equal
     times.append(first(-t[priced], dt[priced]))
     use, d_use = -point.slope[r:], _uses(derivative, moved)
-    slack = (t == 0) & ~dual.equal
+    # A limit that others imply does not move but for rounding.
+    moving = np.ones(len(t), dtype=bool)
+    moving[:-3] = np.abs(d_use[:-3]) > 1e-12 * (np.abs(problem.limits.exposures).T @ np.abs(moved))
+    slack = (t == 0) & ~dual.equal & moving
     for bound in (dual.upper, dual.lower):
         reachable = slack & np.isfinite(bound)
         times.append(first((bound - use)[reachable], d_use[reachable]))

@@ -343,3 +343,16 @@ def test_what_cannot_be_met_is_named() -> None:
     with pytest.raises(InfeasibleMandate) as caught:
         optimize(problem.replace(limits=impossible))
     assert set(caught.value.conflict) == {"net", "long"}
+
+
+@pytest.mark.parametrize("seed", [224, 662, 843, 21113])
+def test_signals_that_dwarf_risk_aversion_are_solved_too(seed: int) -> None:
+    assert optimize(draw(seed).problem).method == "structured"
+
+
+def test_a_start_that_is_no_number_is_refused_by_name() -> None:
+    problem = planned("gross and volatility", 20, 0)
+    found = optimize(problem)
+    assert found.multipliers is not None
+    with pytest.raises(DataError, match="`start`"):
+        optimize(problem, start=replace(found, multipliers=replace(found.multipliers, gross=np.nan)))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from problems import REGIMES, generic
+from problems import REGIMES, generic, planned
 from test_derivative import active_set, matrix, solved
 
-from engine import Problem, optimize
+from engine import Limits, Problem, optimize
 from engine.derivative import Derivative
+from engine.solution import Multipliers
 from engine.validity import NEAR, near_kink, next_change
 
 LINEAR = ("interior", "gross", "position", "turnover", "unequal bounds", "equalities only")
 """Regimes in which prices answer linearly: volatility is slack and trades have no impact."""
 
-BENT = ("volatility", "gross and volatility", "singular factor covariance")
+BENT = ("volatility", "gross and volatility", "impact", "impact from an empty book", "singular factor covariance")
 
 
 def directions(problem: Problem, seed: int) -> list[np.ndarray]:
@@ -70,7 +71,7 @@ def test_the_active_set_is_the_same_just_before_the_next_change(regime: str, see
             assert active_set(moved(derivative, direction, 0.99 * reach)) == active_set(derivative)
 
 
-@pytest.mark.parametrize("regime", ["gross"])
+@pytest.mark.parametrize("regime", ["gross", "turnover"])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_derivative_is_another_just_after_the_next_change(regime: str, seed: int) -> None:
     problem = generic(regime, 60, seed)
@@ -105,6 +106,27 @@ def test_where_prices_bend_the_next_change_is_right_to_first_order(regime: str, 
         errors.append(abs(foretold - distance) / distance)
     assert errors[1] < 0.05
     assert errors[1] < 0.3 * errors[0] or errors[0] < 0.01
+
+
+def test_limits_that_others_imply_foretell_nothing() -> None:
+    found = 0
+    for regime in ("gross", "position", "unequal bounds", "turnover"):
+        for seed in range(20):
+            problem = planned(regime, 60, seed)  # two countries, two sectors: a bound of one is a bound of the other
+            derivative = solved(problem)
+            idle, limits = implied(derivative), problem.limits
+            if not idle.any():
+                continue
+            found += 1
+            names = [name for name, out in zip(limits.names, idle, strict=True) if not out]
+            kept = Limits(names, limits.exposures[:, ~idle], limits.lower[~idle], limits.upper[~idle])
+            theta = derivative.dual.multipliers(derivative.point.theta)
+            fewer = Multipliers(theta.limits[~idle], theta.gross, theta.volatility, theta.turnover)
+            without = Derivative(problem.replace(limits=kept), derivative.point.weights, fewer)
+            for direction in directions(problem, seed):
+                reach = next_change(without, direction)
+                assert next_change(derivative, direction) == pytest.approx(reach, rel=1e-6)
+    assert found >= 5
 
 
 def test_what_never_changes_is_infinitely_far() -> None:
@@ -150,7 +172,7 @@ def near_by_hand(derivative: Derivative) -> float:
     return float((changes[0] | changes[1])[movable].mean())
 
 
-@pytest.mark.parametrize("regime", ["gross", "gross and volatility", "linear costs"])
+@pytest.mark.parametrize("regime", REGIMES)
 def test_names_near_a_kink_are_those_that_a_small_change_takes_there(regime: str) -> None:
     found = []
     for seed in range(3):
