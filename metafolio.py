@@ -42,9 +42,6 @@ Report = Callable[[str, float], None]
 SHARES = ("position", "gross", "net", "country", "sector", "turnover", "volatility")
 """Limits in fractions of net assets, or per year: shown in percent."""
 
-FEW_DIRECTIONS = 30
-"""Free directions below which a book is close to a vertex: derivatives, and contributions with them, say little."""
-
 
 @contextmanager
 def progress_bars(*, show: bool) -> Iterator[Report]:
@@ -97,6 +94,7 @@ def show_runs(runs: list[Run], console: Console) -> None:
 
 def show_book(book: LiveBook, costs: pd.DataFrame, out: Path, console: Console) -> None:
     """Print one date's book: its size, what its limits cost, and its proof."""
+    from engine.contribution import FEW_DIRECTIONS
     from reports.cells import money, percent, scientific
 
     solution, proof = book.solution, book.solution.certificate

@@ -28,6 +28,10 @@ __all__ = ["Batch", "Book", "one_blas_thread"]
 
 CONTROLLER = ThreadpoolController()
 
+DERIVATIVE_TOLERANCE = 1e-2
+"""Largest relative miss of S (gamma V + A cost'') S = S. LSMR stops at its limit of steps unannounced, far beyond it; the structured
+derivative meets the identity to rounding."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -72,6 +76,22 @@ class Book:
     def derivative(self) -> Derivative:
         """How the book answers to what it depends on."""
         return Derivative.at(self.dual, self.point)
+
+    def prove(self, which: str, u: FloatArray, gradient: FloatArray) -> float:
+        """Return by how much gradient = S u misses its identity, and refuse one that is plainly wrong.
+
+        Raises
+        ------
+        SolverFailure
+            Which names the book by `which`.
+        """
+        miss = self.derivative.miss(u, gradient)
+        if not miss <= DERIVATIVE_TOLERANCE:
+            raise SolverFailure(
+                f"the derivative of {which} misses S (gamma V + A cost'') S = S by {miss:.2g} (relative), as can happen where a book has "
+                "hardly a free direction, or LSMR did not converge. A higher risk aversion gives the book more."
+            )
+        return miss
 
 
 class Batch:

@@ -45,7 +45,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """What problems share that differ in alpha alone.
+    """What problems share that differ in neither the model nor the limits' exposures.
 
     Attributes
     ----------
@@ -299,7 +299,7 @@ class Dual:
 
     @cached_property
     def floor(self) -> float:
-        """Return an objective that every portfolio within position, gross and volatility limits exceeds.
+        """Return an objective that every portfolio within the gross limit exceeds.
 
         f is above the objective of any portfolio that meets all limits: where f falls below the floor, there is none.
         """

@@ -16,7 +16,7 @@ from engine.program import Program, state_program
 from engine.solution import InfeasibleMandate, SolverFailure
 from engine.widening import MET, Widening, least_widening, support
 
-__all__ = ["explain"]
+__all__ = ["explain", "unsolved"]
 
 SHOWN = 8
 """Names in one enumeration of a message; the exception's attributes hold all."""
@@ -52,6 +52,14 @@ def explain(problem: Problem) -> InfeasibleMandate | None:
         message += f" {rest} alone cannot: other limits are in conflict as well."
     relaxation = {program.names[g]: math.inf if cure is None else float(cure.amounts[g]) for g, cure in cures.items()}
     return InfeasibleMandate(message, tuple(program.names[g] for g in cures), relaxation)
+
+
+def unsolved(problem: Problem, why: str) -> InfeasibleMandate | SolverFailure:
+    """Return what to raise where no solver's book was proven: the conflict of limits or, where there is none, `why`."""
+    return explain(problem) or SolverFailure(
+        f"No proven solution: {why}. By a separate check the limits can be met, perhaps with almost no room left, as where a "
+        "turnover or gross limit leaves one book only: widen it slightly, or look for data of absurd scale."
+    )
 
 
 def _conflict(program: Program, cures: dict[int, Widening | None]) -> set[int] | None:

@@ -10,13 +10,9 @@ import numpy as np
 
 from engine.batch import Batch
 from engine.problem import Problem
-from engine.solution import SolverFailure
 from risk.checks import FloatArray
 
 __all__ = ["CvxpylayersBooks", "MaskBook", "MaskBooks", "Slope", "StructuredBooks"]
-
-DERIVATIVE_TOLERANCE = 1e-2
-"""Largest relative miss of S (gamma V + A cost'') S = S that a derivative may have."""
 
 CHUNK = 10
 """Masks solved in one call: often enough for a progress bar."""
@@ -70,12 +66,7 @@ class StructuredBooks:
             book = batch.book(self.problem.replace(alpha=alpha))
             u = slope(book.weights)
             gradient = book.derivative.times(u)
-            miss = book.derivative.miss(u, gradient)
-            if not miss <= DERIVATIVE_TOLERANCE:
-                raise SolverFailure(
-                    f"the derivative of a mask's book misses S (gamma V + A cost'') S = S by {miss:.2g} (relative), as can happen "
-                    "where a book has hardly a free direction. A higher risk aversion gives it more."
-                )
+            miss = book.prove("a mask's book", u, gradient)
             return MaskBook(book.weights, gradient, book.derivative.free_directions, miss, book.fallback)
 
         for start in range(0, len(alphas), CHUNK):

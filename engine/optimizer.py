@@ -12,10 +12,10 @@ from engine.certificate import accepted, certify
 from engine.derivative import Derivative
 from engine.dual import Dual
 from engine.evidence import settled
-from engine.infeasibility import explain
+from engine.infeasibility import explain, unsolved
 from engine.problem import Problem
 from engine.reference import Extra
-from engine.solution import Solution, SolverFailure
+from engine.solution import Solution
 from risk import DataError
 
 __all__ = ["METHODS", "optimize"]
@@ -136,11 +136,4 @@ def _fall_back(problem: Problem, why: str) -> Solution:
             return settled(
                 problem, weights, multipliers, proof, method="clarabel", fallback=why, iterations=answer.iterations
             )
-    conflict = explain(problem)
-    if conflict is not None:
-        raise conflict
-    raise SolverFailure(
-        f"No proven solution: {why}; clarabel ended as {answer.ending.value}. By a separate check the limits can be met, perhaps "
-        "with almost no room left, as where a turnover or gross limit leaves one book only: widen it slightly, or look for data "
-        "of absurd scale."
-    )
+    raise unsolved(problem, f"{why}; clarabel ended as {answer.ending.value}")

@@ -23,7 +23,7 @@ from scipy import sparse
 from engine.active_set import sharpened
 from engine.certificate import CERTIFIED, PRICED, accepted, binds, certify
 from engine.evidence import duals, settled, touches_cap
-from engine.infeasibility import explain
+from engine.infeasibility import unsolved
 from engine.problem import Problem
 from engine.solution import Certificate, InfeasibleMandate, Multipliers, Solution, SolverFailure, Status
 from risk import DataError
@@ -221,18 +221,13 @@ def solve(problem: Problem, extra: Extra | None = None) -> Solution:
         failures.append(f"{attempt.solver} ended as {status}")
         if status == cp.INFEASIBLE:
             break
-    conflict = explain(problem)
-    if conflict is not None:
-        raise conflict
-    if extra is not None and status == cp.INFEASIBLE:
+    error = unsolved(problem, "; ".join(failures))
+    if extra is not None and status == cp.INFEASIBLE and isinstance(error, SolverFailure):
         message = (
             "No portfolio meets all limits. The mandate's own can be met; those written in `extra` conflict with them."
         )
         raise InfeasibleMandate(message, ("extra",), {})
-    raise SolverFailure(
-        f"No proven solution: {'; '.join(failures)}. By a separate check the limits can be met, perhaps with almost no room "
-        "left, as where a turnover or gross limit leaves one book only: widen it slightly, or look for data of absurd scale."
-    )
+    raise error
 
 
 def _pays_impact(problem: Problem) -> bool:

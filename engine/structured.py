@@ -56,7 +56,7 @@ class Optimum:
     steps : int
     converged : bool
     infeasible : bool
-        The dual fell below what the worst portfolio within position and gross limits would lose: by weak duality there is none.
+        The dual fell below what the worst portfolio within the gross limit would lose: by weak duality there is none.
     """
 
     weights: FloatArray

@@ -506,7 +506,7 @@ def test_a_wrong_derivative_is_found_out(monkeypatch: pytest.MonkeyPatch, backen
     assert book.derivative.miss(u, g) < 1e-10
     assert book.derivative.miss(u, 1.05 * g) > 0.01
     assert book.derivative.miss(u, g + 0.3 * np.abs(g).max() * noise) > 0.01
-    monkeypatch.setattr("engine.layer.DERIVATIVE_TOLERANCE", -1.0)
+    monkeypatch.setattr("engine.batch.DERIVATIVE_TOLERANCE", -1.0)
     with pytest.raises(SolverFailure, match="derivative of book 0"):
         gradient(layer, problem.alpha, u)
 
