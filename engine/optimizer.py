@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +16,9 @@ from engine.evidence import settled
 from engine.infeasibility import explain, unsolved
 from engine.problem import Problem
 from engine.reference import Extra
-from engine.solution import Solution
+from engine.solution import Multipliers, Solution
 from risk import DataError
+from risk.checks import FloatArray
 
 __all__ = ["METHODS", "optimize"]
 
@@ -76,45 +78,57 @@ def optimize(
 
 
 def _structured(problem: Problem, start: Solution | None) -> Solution:
-    known = None
-    if start is not None:
-        if start.multipliers is None or start.weights.shape != problem.alpha.shape:
-            raise DataError(
-                f"`start` must be a solution over {len(problem.alpha)} assets; it holds {len(start.weights)}."
-            )
-        if start.multipliers.limits.shape != problem.limits.lower.shape:
-            raise DataError(
-                f"`start` must price {len(problem.limits.names)} limits; it prices {len(start.multipliers.limits)}."
-            )
-        theta = start.multipliers
-        if not np.isfinite([*theta.limits, theta.gross, theta.volatility, theta.turnover, *start.weights]).all():
-            raise DataError("`start` must hold finite weights and prices; leave it out to solve from nothing.")
-        known = start.weights, theta
     dual = Dual(problem)
-    found = structured.solve(problem, start=known, dual=dual)
-    if known is not None and not found.converged and not found.infeasible:
-        found = structured.solve(problem, dual=dual)
-    if not found.converged and not found.infeasible:
-        found = _from_higher_aversion(problem, dual, found)
+    found, why = structured.solve(problem, start=_known(problem, start), dual=dual), ""
+    retries: list[tuple[str, Callable[[], structured.Optimum]]] = [
+        ("higher risk aversion", lambda: _from_higher_aversion(problem, dual, found)),
+    ]
+    if start is not None:
+        retries.insert(0, ("the empty book", lambda: structured.solve(problem, dual=dual)))
+    for origin, retry in retries:
+        if found.converged or found.infeasible:
+            break
+        found, why = retry(), f"{_ended(found)}; then solved from {origin}"
     proof = certify(problem, found.weights, found.multipliers)
     if found.converged and accepted(proof):
-        derivative = Derivative.at(dual, found.point)
         return settled(
             problem,
             found.weights,
             found.multipliers,
             proof,
             method="structured",
-            fallback="",
+            fallback=why,
             iterations=found.steps,
-            derivative=derivative,
+            derivative=Derivative.at(dual, found.point),
         )
     conflict = explain(problem) if found.infeasible else None
     if conflict is not None:
         raise conflict
-    return _fall_back(
-        problem, f"structured ended after {found.steps} steps with limits missed by up to {found.residual:.1e}"
-    )
+    return _fall_back(problem, _ended(found))
+
+
+def _ended(found: structured.Optimum) -> str:
+    return f"structured ended after {found.steps} steps with limits missed by up to {found.residual:.1e}"
+
+
+def _known(problem: Problem, start: Solution | None) -> tuple[FloatArray, Multipliers] | None:
+    """Return the weights and prices to start from.
+
+    Raises
+    ------
+    DataError
+        If they are of another shape, or not finite.
+    """
+    if start is None:
+        return None
+    theta = start.multipliers
+    if theta is None or start.weights.shape != problem.alpha.shape:
+        raise DataError(f"`start` must be a solution over {len(problem.alpha)} assets; it holds {len(start.weights)}.")
+    if theta.limits.shape != problem.limits.lower.shape:
+        raise DataError(f"`start` must price {len(problem.limits.names)} limits; it prices {len(theta.limits)}.")
+    if not np.isfinite([*theta.limits, theta.gross, theta.volatility, theta.turnover, *start.weights]).all():
+        raise DataError("`start` must hold finite weights and prices; leave it out to solve from nothing.")
+    return start.weights, theta
 
 
 def _from_higher_aversion(problem: Problem, dual: Dual, failed: structured.Optimum) -> structured.Optimum:

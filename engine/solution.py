@@ -120,7 +120,7 @@ class Solution:
     method : str
         ``structured``, ``clarabel`` (its fallback), ``reference:clarabel``, ``reference:osqp``.
     fallback : str
-        Why another solver than the first had to be used; empty where none was.
+        Why another solver or start than the first had to be used; empty where none was.
     iterations : int
     relaxed : mapping of str to float
         Limits that were widened, and by how much.

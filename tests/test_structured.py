@@ -347,7 +347,9 @@ def test_what_cannot_be_met_is_named() -> None:
 
 @pytest.mark.parametrize("seed", [224, 662, 843, 21113])
 def test_signals_that_dwarf_risk_aversion_are_solved_too(seed: int) -> None:
-    assert optimize(draw(seed).problem).method == "structured"
+    found = optimize(draw(seed).problem)
+    assert found.method == "structured"
+    assert found.fallback.endswith("then solved from higher risk aversion")
 
 
 def test_a_start_that_is_no_number_is_refused_by_name() -> None:
