@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = ["STYLES", "RiskSpec"]
@@ -35,6 +37,25 @@ class RiskSpec(BaseModel):
         fewer is no factor, and its assets' common return counts as specific.
     minimum_assets : int
         A day with fewer assets has no regression.
+    orthogonalise : bool
+        Regress residual volatility on beta and size, and mid-cap on size, and keep what is left.
+    huber : float, optional
+        Daily returns whose residual lies beyond this many robust standard deviations weigh less in the regression, as
+        Huber's. None: least squares.
+    beta_lags : int
+        Days by which the market's return may lead or lag an asset's in its beta (Dimson), for closes at different hours.
+    industries : bool
+        Industry factors, nested in sectors, where the data have them.
+    currencies : bool
+        A currency factor for every currency but the base, where the data have them.
+    frequency : str
+        ``daily`` or ``weekly`` regressions.
+    blind_factors : int
+        Statistical factors of the specific returns that are added to the model; 0 switches them off.
+    blind_window : int
+        Days of specific returns that they are taken from.
+    blind_every : int
+        Days between two estimates of their exposures.
     volatility_half_life, correlation_half_life, specific_half_life : float
         Half-lives of the exponential weights, in days of regression.
     newey_west_lags, specific_newey_west_lags : int
@@ -46,6 +67,12 @@ class RiskSpec(BaseModel):
         q of the shrinkage of specific volatilities to their size bucket; 0 switches it off.
     specific_floor : float
         Lowest specific volatility, per year.
+    eigenfactor_simulations : int
+        Simulations behind the correction of the variances of eigenfactors; 0 switches it off.
+    eigenfactor_scale : float
+        Share of the simulated bias that is corrected; 1 is all of it.
+    regime_half_life, specific_regime_half_life : float, optional
+        Half-lives, in days, of the volatility-regime multipliers of factors and of specific risk. None: off.
     minimum_history : int
         Days of factor returns without which no model is estimated.
     short_history_days : int
@@ -59,6 +86,15 @@ class RiskSpec(BaseModel):
     return_winsor: float = Field(default=10.0, gt=0)
     thin_category: int = Field(default=10, ge=1)
     minimum_assets: int = Field(default=20, ge=2)
+    orthogonalise: bool = True
+    huber: float | None = Field(default=None, gt=0)
+    beta_lags: int = Field(default=0, ge=0)
+    industries: bool = True
+    currencies: bool = False
+    frequency: Literal["daily", "weekly"] = "daily"
+    blind_factors: int = Field(default=0, ge=0)
+    blind_window: int = Field(default=252, ge=20)
+    blind_every: int = Field(default=5, ge=1)
     volatility_half_life: float = Field(default=84.0, gt=0)
     correlation_half_life: float = Field(default=252.0, gt=0)
     newey_west_lags: int = Field(default=2, ge=0)
@@ -67,6 +103,10 @@ class RiskSpec(BaseModel):
     specific_newey_west_lags: int = Field(default=1, ge=0)
     specific_shrinkage: float = Field(default=0.1, ge=0)
     specific_floor: float = Field(default=0.05, gt=0)
+    eigenfactor_simulations: int = Field(default=0, ge=0)
+    eigenfactor_scale: float = Field(default=1.0, ge=0)
+    regime_half_life: float | None = Field(default=None, gt=0)
+    specific_regime_half_life: float | None = Field(default=None, gt=0)
     minimum_history: int = Field(default=63, ge=2)
     short_history_days: int = Field(default=126, ge=1)
 
