@@ -19,8 +19,10 @@ from backtest.labels import LabelTable, read_labels
 from backtest.market_rows import OPTIONAL_COLUMNS, MarketRows, build_panel, check_market_columns, read_rows
 from backtest.market_rules import find_row_errors, find_unknown_returns, refuse
 from backtest.predictions import Predictions, list_prediction_files, read_predictions, read_stakes, stakes_in_force
-from backtest.tables import Kind, Table, find_table, parse_date
+from backtest.tables import Table, find_table, parse_date
+from backtest.user_exposures import read_user_exposures
 from risk import DataError, Panel
+from risk.panel import UserExposures
 
 __all__ = ["Dataset", "Predictions"]
 
@@ -200,42 +202,20 @@ class Dataset:
         """The whole stakes file: date, model, stake."""
         return read_stakes(self._stakes_table)
 
-    def user_exposures(self, date: str | pd.Timestamp) -> pd.DataFrame | None:
-        """Return the user's own factor exposures: the file's latest date not after `date`; None without the file.
+    def user_exposures(self, panel: Panel) -> UserExposures | None:
+        """Return the user's own exposures over the days and assets of a panel; None without the file.
 
-        Returns
-        -------
-        DataFrame of shape (N, K) or None
-            Index asset (sorted), one column per factor.
+        Day t has those of the file's latest date not after t, however old: an asset without a row there is not known, and
+        neither is any before the first. A column ``value`` is the factor ``style:value``; one that is named ``style:...``
+        or ``signal:...`` keeps its name.
 
         Raises
         ------
         DataError
-            If the first exposures are later than `date`, an asset appears twice, or a column is no number.
+            If a column is of the wrong kind or infinite, or an asset appears twice on a date.
         """
         table = find_table(self.folder, "exposures")
-        if table is None:
-            return None
-        day = parse_date("date", date)
-        table.check_column("date", Kind.DATE)
-        table.check_column("asset", Kind.TEXT)
-        factors = [name for name in table.columns if name not in ("date", "asset")]
-        for name in factors:
-            table.check_column(name, Kind.NUMBER)
-        dates = table.days(table.read(["date"], end=day))
-        if not len(dates):
-            raise DataError(f"`{table.file}` has no exposures on or before {day.date()}. Start later or add them.")
-        latest = pd.Timestamp(dates.max())
-        read = table.read(["asset", *factors], latest, latest)
-        codes, assets = table.texts(read, "asset")
-        if len(codes) != len(assets):
-            raise DataError(
-                f"`{table.file}`: an asset appears twice on {latest.date()}. Keep one row per date and asset."
-            )
-        values = np.empty((len(assets), len(factors)))
-        for j, name in enumerate(factors):
-            values[codes, j] = table.numbers(read, name)
-        return pd.DataFrame(values, index=pd.Index(assets, name="asset"), columns=factors)
+        return None if table is None else read_user_exposures(table, panel)
 
     def features(self) -> dict[str, bool]:
         """Return which optional files exist, so that a run can say what is off."""

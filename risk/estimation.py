@@ -11,7 +11,7 @@ from risk.covariance import factor_covariance
 from risk.exposures import day_exposures
 from risk.history import FactorHistory, factor_history
 from risk.model import FactorModel
-from risk.panel import Panel
+from risk.panel import Panel, UserExposures
 from risk.spec import RiskSpec
 from risk.specific import LOOKBACK_HALF_LIVES, specific_risk
 
@@ -35,6 +35,8 @@ class Estimate:
         Assets with no column in a family of categories.
     pooled : tuple of str
         Labels whose assets are in ``(other)``, as ``country:Malta``; ``country:`` for those without one.
+    absent : tuple of str
+        Styles and signals that are no factor that day: too few members have one, or all have the same.
     blended_factors : tuple of str
         Factors with a short history, whose variance is partly or wholly that of their family.
     floored_eigenvalues : int
@@ -51,6 +53,7 @@ class Estimate:
     clipped_exposures: int
     unclassified: tuple[str, ...]
     pooled: tuple[str, ...]
+    absent: tuple[str, ...]
     blended_factors: tuple[str, ...]
     floored_eigenvalues: int
     short_histories: int
@@ -66,6 +69,7 @@ def estimate(
     t: int = -1,
     assets: BoolArray | None = None,
     history: FactorHistory | None = None,
+    user: UserExposures | None = None,
 ) -> FactorModel:
     """Return the risk model as known at the close of day t, in annual units.
 
@@ -83,6 +87,8 @@ def estimate(
         Assets of the model; by default the members of day t. Styles are standardised over the members in any case.
     history : FactorHistory, optional
         Of this panel or a longer one; its rows up to t are used, and the daily regressions are not run again.
+    user : UserExposures, optional
+        Exposures beside the estimated ones, or in their place; by default those of `history`.
 
     Returns
     -------
@@ -94,7 +100,7 @@ def estimate(
         If there are fewer than `spec.minimum_history` days of factor returns, too few members on day t, no asset asked
         for, or `history` is of another panel or other settings.
     """
-    return estimate_with_counts(panel, members, size, spec, t=t, assets=assets, history=history).model
+    return estimate_with_counts(panel, members, size, spec, t=t, assets=assets, history=history, user=user).model
 
 
 def estimate_with_counts(
@@ -106,6 +112,7 @@ def estimate_with_counts(
     t: int = -1,
     assets: BoolArray | None = None,
     history: FactorHistory | None = None,
+    user: UserExposures | None = None,
 ) -> Estimate:
     """Return what `estimate` returns, with the counts of everything that a rule filled, pooled, blended or floored.
 
@@ -115,13 +122,14 @@ def estimate_with_counts(
     day = _row(t, len(panel.dates))
     if history is None:
         cut = slice(0, day + 1)
-        history = factor_history(panel.until(day), members[cut], size[cut], spec)
-    _check_history(history, panel, spec, day)
+        history = factor_history(panel.until(day), members[cut], size[cut], spec, user=user and user.until(day))
+    user = history.user if user is None else user
+    _check_history(history, panel, spec, day, user)
     wanted = members[day] if assets is None else assets
     _check_assets(members[day], wanted, panel, spec, day)
     days = _regression_days(history, day, spec)
     sizes = history.descriptors.size[day]
-    exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, members[day], members[day], spec)
+    exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, members[day], members[day], spec, user)
     factors, X = exposures.factors, exposures.matrix
     returns, present = _factor_rows(history, factors, days)
     covariance = factor_covariance(returns, present, factors, spec, panel.periods_per_year)
@@ -150,6 +158,7 @@ def estimate_with_counts(
         clipped_exposures=exposures.clipped,
         unclassified=tuple(panel.assets[i] for i in rows if exposures.unclassified[i]),
         pooled=exposures.pooled,
+        absent=exposures.absent,
         blended_factors=covariance.blended,
         floored_eigenvalues=covariance.floored_eigenvalues,
         short_histories=specific.short,
@@ -163,7 +172,7 @@ def _row(t: int, length: int) -> int:
     return t % length
 
 
-def _check_history(history: FactorHistory, panel: Panel, spec: RiskSpec, day: int) -> None:
+def _check_history(history: FactorHistory, panel: Panel, spec: RiskSpec, day: int, user: UserExposures | None) -> None:
     if history.assets != panel.assets or not history.dates[: day + 1].equals(panel.dates[: day + 1]):
         raise DataError(
             "`history` must be of the same panel: its assets or its dates up to day t differ. Compute it with "
@@ -173,6 +182,14 @@ def _check_history(history: FactorHistory, panel: Panel, spec: RiskSpec, day: in
         raise DataError(
             "`history` was computed with other regression settings than `spec` (styles, winsor, return_winsor, "
             "thin_category or minimum_assets). Compute it again with `factor_history`, or leave it out."
+        )
+    if user is not None and (user.values.shape[2] != len(panel.assets) or len(user.values) <= day):
+        raise DataError(
+            f"`user` must have values for {len(panel.assets)} assets up to row {day}; got shape {user.values.shape}."
+        )
+    if (user and user.factors) != (history.user and history.user.factors):
+        raise DataError(
+            "`history` was computed with other `user` exposures. Compute it again with `factor_history`, or leave it out."
         )
 
 

@@ -1,4 +1,4 @@
-"""Exposures of one day: a market column of ones, country and sector membership, standardised styles."""
+"""Exposures of one day: a market column of ones, country and sector membership, standardised styles and signals."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from risk.checks import BoolArray, FloatArray
-from risk.panel import Panel
+from risk.panel import Panel, UserExposures
 from risk.regression import robust_limits
 from risk.spec import RiskSpec
 
-__all__ = ["OTHER", "Categories", "DayExposures", "day_exposures", "factor_order", "pool_categories", "standardise"]
+__all__ = [
+    "OTHER",
+    "Categories",
+    "DayExposures",
+    "day_exposures",
+    "factor_order",
+    "pool_categories",
+    "standardise",
+    "style_names",
+]
 
 OTHER = "(other)"
 _COARSE = 10.0
-_FAMILIES = ("market", "country", "sector", "style")
+_FAMILIES = ("market", "country", "currency", "sector", "industry", "style", "signal", "blind")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +65,8 @@ class DayExposures:
     unclassified : bool ndarray of shape (N,)
         Assets without a column in a family that has factors: their label is thin, and so is the pool.
     pooled : tuple of str
+    absent : tuple of str
+        Styles and signals that are no factor that day: fewer than half of the members have one, or all have the same.
     """
 
     factors: tuple[str, ...]
@@ -65,6 +76,7 @@ class DayExposures:
     clipped: int
     unclassified: BoolArray
     pooled: tuple[str, ...]
+    absent: tuple[str, ...]
 
 
 def standardise(raw: FloatArray, members: BoolArray, size: FloatArray, winsor: float) -> tuple[FloatArray, int] | None:
@@ -140,6 +152,7 @@ def day_exposures(
     members: BoolArray,
     sample: BoolArray,
     spec: RiskSpec,
+    user: UserExposures | None = None,
 ) -> DayExposures:
     """Return the exposures of all assets as known at the close of day t.
 
@@ -147,7 +160,7 @@ def day_exposures(
     ----------
     panel : Panel
     t : int
-        Row of the labels in force.
+        Row of the labels in force and of `user`.
     raw : float32 ndarray of shape (S, N)
         Descriptors of day t, in the order of `spec.styles`.
     size : ndarray of shape (N,)
@@ -156,6 +169,7 @@ def day_exposures(
     sample : bool ndarray of shape (N,)
         The assets of the regression (the members, for a forecast): they decide which categories stand alone.
     spec : RiskSpec
+    user : UserExposures, optional
     """
     n = len(members)
     factors, blocks, families = ["market"], [np.ones((n, 1))], []
@@ -174,26 +188,46 @@ def day_exposures(
         factors += [f"{family}:{name}" for name in categories.names]
         blocks.append((column[:, None] == np.arange(len(categories.names))).astype(np.float64))
     filled, clipped = np.zeros(n, dtype=np.int64), 0
-    for style, row in zip(spec.styles, raw, strict=True):
-        standard = standardise(row.astype(np.float64), members, size, spec.winsor)
+    absent = []
+    rows = {f"style:{style}": row for style, row in zip(spec.styles, raw, strict=True)}
+    if user is not None:
+        rows |= dict(zip(user.factors, user.values[t], strict=True))
+    for style in style_names(spec, user):
+        standard = standardise(rows[style].astype(np.float64), members, size, spec.winsor)
         if standard is None:
+            absent.append(style)
             continue
         missing = ~np.isfinite(standard[0])
         filled += missing
         clipped += standard[1]
-        factors.append(f"style:{style}")
+        factors.append(style)
         blocks.append(np.where(missing, 0.0, standard[0])[:, None])
     return DayExposures(
-        tuple(factors), np.hstack(blocks), tuple(families), filled, clipped, unclassified, tuple(pooled)
+        tuple(factors), np.hstack(blocks), tuple(families), filled, clipped, unclassified, tuple(pooled), tuple(absent)
     )
 
 
-def factor_order(factors: set[str], spec: RiskSpec) -> tuple[str, ...]:
-    """Return factors in the order of every result: market, countries, sectors (by name, ``(other)`` last), styles."""
+def style_names(spec: RiskSpec, user: UserExposures | None) -> tuple[str, ...]:
+    """Return the names of all styles, the user's last, then of the signals.
+
+    Examples
+    --------
+    >>> user = UserExposures(("signal:mix", "style:value", "style:size"), np.zeros((1, 3, 1)))
+    >>> style_names(RiskSpec(styles=("beta", "size")), user)
+    ('style:beta', 'style:size', 'style:value', 'signal:mix')
+    """
+    own = tuple(f"style:{style}" for style in spec.styles)
+    beside = () if user is None else tuple(name for name in user.factors if name not in own)
+    return own + tuple(sorted(beside, key=lambda name: name.startswith("signal:")))
+
+
+def factor_order(factors: set[str], spec: RiskSpec, user: UserExposures | None = None) -> tuple[str, ...]:
+    """Return factors in the order of every result: market, categories by name, ``(other)`` last, styles, signals."""
+    styles = style_names(spec, user)
 
     def key(factor: str) -> tuple[int, int, str]:
         family, _, name = factor.partition(":")
-        place = spec.styles.index(name) if family == "style" else int(name == OTHER)
+        place = styles.index(factor) if factor in styles else int(name == OTHER)
         return _FAMILIES.index(family), place, name
 
     return tuple(sorted(factors, key=key))

@@ -12,7 +12,7 @@ import pandas as pd
 from risk.checks import BoolArray, DataError, FloatArray, freeze
 from risk.descriptors import Descriptors, trailing_descriptors
 from risk.exposures import day_exposures, factor_order
-from risk.panel import Panel
+from risk.panel import Panel, UserExposures
 from risk.regression import constrained_least_squares, constraint_rows, winsorise_returns
 from risk.spec import RiskSpec
 
@@ -44,10 +44,12 @@ class FactorHistory:
     counts : DataFrame of T rows
         ``assets`` in the regression; ``factors``; ``filled`` style values that were not known and are 0 (the market
         average), and ``clipped`` ones at the winsor limit, over the members; ``pooled`` labels that went to
-        ``(other)``; ``unclassified`` assets whose pool was too thin to be a factor; ``winsorised`` returns cut in the regression; ``rank_deficient`` 1 or 0; ``floored`` returns that
-        entered descriptors as -99.99 %.
+        ``(other)``; ``unclassified`` assets whose pool was too thin to be a factor; ``absent`` styles and signals that
+        too few members have, or all alike; ``winsorised`` returns cut in the regression; ``rank_deficient`` 1 or 0;
+        ``floored`` returns that entered descriptors as -99.99 %.
     descriptors : Descriptors
         What the exposures are standardised from.
+    user : UserExposures or None
     """
 
     dates: pd.DatetimeIndex
@@ -60,6 +62,7 @@ class FactorHistory:
     r_squared: FloatArray
     counts: pd.DataFrame
     descriptors: Descriptors
+    user: UserExposures | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,22 +74,33 @@ class _Day:
     counts: tuple[int, ...]
 
 
-_COUNTS = ("assets", "factors", "filled", "clipped", "pooled", "unclassified", "winsorised", "rank_deficient")
+_COUNTS = ("assets", "factors", "filled", "clipped", "pooled", "unclassified", "absent", "winsorised", "rank_deficient")
 
 
-def _check_universe(panel: Panel, members: BoolArray, size: FloatArray) -> None:
+def _check_universe(panel: Panel, members: BoolArray, size: FloatArray, user: UserExposures | None) -> None:
     for name, array in (("members", members), ("size", size)):
         if array.shape != panel.returns.shape:
             raise DataError(f"`{name}` must have shape {panel.returns.shape}, as the panel; got {array.shape}.")
     if members.dtype != np.bool_:
         raise DataError(f"`members` must be boolean; got {members.dtype}.")
+    T, N = panel.returns.shape
+    if user is not None and user.values.shape != (T, len(user.factors), N):
+        raise DataError(
+            f"`user` must have values of shape {(T, len(user.factors), N)}, as the panel; got {user.values.shape}."
+        )
 
 
 def _regress(
-    panel: Panel, members: BoolArray, descriptors: Descriptors, sample: BoolArray, t: int, spec: RiskSpec
+    panel: Panel,
+    members: BoolArray,
+    descriptors: Descriptors,
+    sample: BoolArray,
+    t: int,
+    spec: RiskSpec,
+    user: UserExposures | None,
 ) -> _Day:
     size, before = descriptors.size[t - 1], members[t - 1]
-    exposures = day_exposures(panel, t - 1, descriptors.raw[t - 1], size, before, sample, spec)
+    exposures = day_exposures(panel, t - 1, descriptors.raw[t - 1], size, before, sample, spec, user)
     X, caps = exposures.matrix[sample], size[sample]
     cut, winsorised = winsorise_returns(panel.returns[t][sample], spec.return_winsor)
     fit = constrained_least_squares(X, cut, np.sqrt(caps), constraint_rows(X, exposures.families, caps))
@@ -98,6 +112,7 @@ def _regress(
         exposures.clipped,
         len(exposures.pooled),
         int(exposures.unclassified[sample].sum()),
+        len(exposures.absent),
         winsorised,
         int(fit.rank_deficient),
     )
@@ -111,6 +126,7 @@ def factor_history(
     size: FloatArray,
     spec: RiskSpec | None = None,
     *,
+    user: UserExposures | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FactorHistory:
     """Return the daily factor returns of a universe and the specific returns of its assets.
@@ -128,6 +144,8 @@ def factor_history(
         Market capitalisation or the data set's proxy, known at each day's close; NaN where not known, and then the
         last known one counts.
     spec : RiskSpec, optional
+    user : UserExposures, optional
+        Exposures beside the estimated ones, or in their place.
     progress : callable, optional
         Called with (days done, days in all), over descriptors first and regressions then.
 
@@ -141,7 +159,7 @@ def factor_history(
         If shapes disagree, a member has no size, or no day has enough assets.
     """
     spec = RiskSpec() if spec is None else spec
-    _check_universe(panel, members, size)
+    _check_universe(panel, members, size, user)
     T = len(panel.dates)
     descriptors = trailing_descriptors(
         panel, members, size, spec.styles, progress=None if progress is None else lambda done, _: progress(done, 2 * T)
@@ -153,7 +171,7 @@ def factor_history(
         sample = members[t - 1] & np.isfinite(panel.returns[t])
         largest = max(largest, int(sample.sum()))
         if sample.sum() >= spec.minimum_assets:
-            days[t] = _regress(panel, members, descriptors, sample, t, spec)
+            days[t] = _regress(panel, members, descriptors, sample, t, spec, user)
             specific[t] = days[t].specific_returns
         if progress is not None:
             progress(T + t + 1, 2 * T)
@@ -162,14 +180,19 @@ def factor_history(
             f"`members` must hold at least {spec.minimum_assets} assets with a return on some day; the most on any day "
             f"is {largest}. Use a wider universe or lower `minimum_assets` in RiskSpec."
         )
-    return _assemble(panel, spec, descriptors, days, specific)
+    return _assemble(panel, spec, descriptors, days, specific, user)
 
 
 def _assemble(
-    panel: Panel, spec: RiskSpec, descriptors: Descriptors, days: dict[int, _Day], specific: FloatArray
+    panel: Panel,
+    spec: RiskSpec,
+    descriptors: Descriptors,
+    days: dict[int, _Day],
+    specific: FloatArray,
+    user: UserExposures | None,
 ) -> FactorHistory:
     T = len(panel.dates)
-    factors = factor_order({name for day in days.values() for name in day.factors}, spec)
+    factors = factor_order({name for day in days.values() for name in day.factors}, spec, user)
     column = {name: k for k, name in enumerate(factors)}
     returns, present = np.zeros((T, len(factors))), np.zeros((T, len(factors)), dtype=np.bool_)
     r_squared, counts = np.full(T, np.nan), np.zeros((T, len(_COUNTS)), dtype=np.int64)
@@ -189,4 +212,5 @@ def _assemble(
         r_squared=freeze(r_squared),
         counts=table,
         descriptors=descriptors,
+        user=user,
     )

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from risk.checks import BoolArray, DataError, FloatArray
+from risk.checks import BoolArray, DataError, FloatArray, check_labels, freeze
 
-__all__ = ["Panel"]
+__all__ = ["Panel", "UserExposures"]
 
 Codes = npt.NDArray[np.int16]
 
@@ -84,3 +84,48 @@ class Panel:
             delisting_return=self.delisting_return,
             periods_per_year=self.periods_per_year,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class UserExposures:
+    """Exposures that the user brings, over the days and assets of a panel.
+
+    They are standardised like every style, over each day's members. A ``style:`` of a name that the model estimates itself
+    takes its place; every other factor stands beside the estimated ones. ``signal:`` factors are in the model and under no
+    limit: what the fund means to bet on.
+
+    Attributes
+    ----------
+    factors : tuple of str, length U
+        Full names, as ``style:value`` or ``signal:meta_model``.
+    values : float32 ndarray of shape (T, U, N)
+        Raw; row t holds what is known at t's close, NaN what is not.
+
+    Raises
+    ------
+    DataError
+        If a name has another family or repeats, the shape does not fit, or a value is infinite.
+    """
+
+    factors: tuple[str, ...]
+    values: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        factors = check_labels("factors", self.factors)
+        for factor in factors:
+            family, _, name = factor.partition(":")
+            if family not in ("style", "signal") or not name:
+                raise DataError(f"`factors` must be named style:NAME or signal:NAME; got {factor!r}.")
+        values = np.asarray(self.values, dtype=np.float32)
+        if values.ndim != 3 or values.shape[1] != len(factors):
+            raise DataError(
+                f"`values` must have shape (days, {len(factors)}, assets), one row per factor; got {values.shape}."
+            )
+        if np.isinf(values).any():
+            raise DataError("`values` must not be infinite; write NaN where an exposure is not known.")
+        object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "values", freeze(values))
+
+    def until(self, t: int) -> UserExposures:
+        """Return the exposures of days 0..t."""
+        return UserExposures(self.factors, self.values[: t + 1])

@@ -241,6 +241,45 @@ def test_features_say_what_is_there(folder: Path) -> None:
     assert Dataset(folder).market_columns() == ("market_cap", "close", "dollar_volume")
 
 
+# The user's own exposures
+
+
+def test_user_exposures_are_the_latest_not_after(folder: Path) -> None:
+    panel = Dataset(folder).panel()
+    assert Dataset(folder).user_exposures(panel) is None
+    frame = pd.DataFrame(
+        {
+            "date": pd.to_datetime(["2020-01-02", "2020-01-02", "2020-01-09", "2020-01-09"]),
+            "asset": ["A002", "A001", "A001", "unknown"],
+            "value": [1.0, 2.0, 3.0, 4.0],
+            "signal:mix": [5, 6, None, 8],
+        }
+    )
+    frame.to_parquet(folder / "exposures.parquet", index=False)
+    user = Dataset(folder).user_exposures(panel)
+    assert user is not None
+    assert user.factors == ("style:value", "signal:mix")
+    before, first, second = (
+        user.values[panel.dates.get_loc(day)] for day in ("2020-01-01", "2020-01-08", "2020-01-09")
+    )
+    assert np.isnan(before).all()
+    np.testing.assert_array_equal(first[:, :4], [[np.nan, 2, 1, np.nan], [np.nan, 6, 5, np.nan]])
+    np.testing.assert_array_equal(second[:, :4], [[np.nan, 3, np.nan, np.nan], [np.nan] * 4])
+
+
+def test_user_exposures_that_cannot_be_used_are_refused(folder: Path) -> None:
+    panel, path = Dataset(folder).panel(), folder / "exposures.parquet"
+    frame = pd.DataFrame({"date": pd.Timestamp("2020-01-02"), "asset": ["A001", "A001"], "value": [1.0, 2.0]})
+    cases = [
+        (frame, ("'A001'", "twice on 2020-01-02", "Keep one")),
+        (frame[["date", "asset"]], ("no factor column", "Add one")),
+        (frame.assign(value="high"), ("`value`", "number")),
+    ]
+    for table, parts in cases:
+        table.to_parquet(path, index=False)
+        assert_refused(lambda: Dataset(folder).user_exposures(panel), "exposures.parquet", *parts)
+
+
 # Point in time
 
 

@@ -12,6 +12,7 @@ import pytest
 from planted_market import PlantedMarket, plant
 
 from risk import DataError, FactorHistory, FactorModel, Panel, RiskSpec, estimate, estimate_with_counts, factor_history
+from risk.panel import UserExposures
 
 SIZE_ONLY = RiskSpec(styles=("size",), return_winsor=50.0)
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -186,10 +187,14 @@ def scrambled(market: PlantedMarket, t: int) -> tuple[Panel, np.ndarray, np.ndar
 
 def test_nothing_after_the_day_changes_a_bit(ragged: PlantedMarket) -> None:
     t = 200
-    full = factor_history(ragged.panel, ragged.members, ragged.size)
+    shape = (len(ragged.panel.dates), 2, 60)
+    user = UserExposures(("style:value", "signal:mix"), np.random.default_rng(40).random(shape).astype(np.float32))
+    full = factor_history(ragged.panel, ragged.members, ragged.size, user=user)
     other, members, size = scrambled(ragged, t)
-    future = factor_history(other, members, size)
-    cut = factor_history(ragged.panel.until(t), ragged.members[: t + 1], ragged.size[: t + 1])
+    values = user.values.copy()
+    values[t + 1 :] = np.nan
+    future = factor_history(other, members, size, user=dataclasses.replace(user, values=values))
+    cut = factor_history(ragged.panel.until(t), ragged.members[: t + 1], ragged.size[: t + 1], user=user.until(t))
     for one in (future, full):
         columns = [one.factors.index(name) for name in cut.factors]
         assert not np.delete(one.present[: t + 1], columns, axis=1).any()
@@ -206,13 +211,53 @@ def test_nothing_after_the_day_changes_a_bit(ragged: PlantedMarket) -> None:
     assets = ragged.members[t] | (np.arange(60) < 3)
     models = [
         estimate(ragged.panel, ragged.members, ragged.size, t=t, assets=assets, history=full),
-        estimate(ragged.panel, ragged.members, ragged.size, t=t, assets=assets),
+        estimate(ragged.panel, ragged.members, ragged.size, t=t, assets=assets, user=user),
         estimate(other, members, size, t=t, assets=assets, history=future),
         estimate(ragged.panel.until(t), ragged.members[: t + 1], ragged.size[: t + 1], assets=assets, history=full),
         estimate(ragged.panel.until(t), ragged.members[: t + 1], ragged.size[: t + 1], assets=assets, history=cut),
     ]
     for model in models[1:]:
         same_bits(models[0], model)
+
+
+def planted_signal(market: PlantedMarket, premium: float) -> tuple[PlantedMarket, UserExposures]:
+    """Return the market with a factor more, of daily volatility 1 %, and the raw exposures to it."""
+    rng = np.random.default_rng(39)
+    T, N = market.panel.returns.shape
+    raw = rng.standard_normal((T, 1, N)).astype(np.float32)
+    standard = (raw[:, 0] - (raw[:, 0] * market.size).sum(axis=1, keepdims=True) / market.size[:1].sum()) / raw[
+        :, 0
+    ].std(axis=1, keepdims=True)
+    returns = market.panel.returns.copy()
+    returns[1:] += standard[:-1] * (premium + 0.01 * rng.standard_normal((T - 1, 1)))
+    return dataclasses.replace(market, panel=dataclasses.replace(market.panel, returns=returns)), UserExposures(
+        ("signal:mix",), raw
+    )
+
+
+def test_a_signal_is_a_factor_whose_returns_and_variance_are_found(market: PlantedMarket) -> None:
+    moved, user = planted_signal(market, 0.002)
+    spec = SIZE_ONLY.model_copy(update={"winsor": 10.0, "volatility_half_life": 1e6})
+    history = factor_history(moved.panel, moved.members, moved.size, spec, user=user)
+    returns = history.factor_returns[1:, history.factors.index("signal:mix")]
+    assert returns.mean() == pytest.approx(0.002, abs=4 * 0.01 / 30)
+    model = estimate(moved.panel, moved.members, moved.size, spec, history=history)
+    assert model.factors[-1] == "signal:mix"
+    assert np.sqrt(model.factor_covariance[-1, -1] / 252) == pytest.approx(0.01, rel=0.12)
+    same_bits(model, estimate(moved.panel, moved.members, moved.size, spec, user=user))
+    with pytest.raises(DataError, match="other `user` exposures"):
+        estimate(
+            moved.panel,
+            moved.members,
+            moved.size,
+            spec,
+            user=dataclasses.replace(user, factors=("signal:x",)),
+            history=history,
+        )
+    with pytest.raises(DataError, match="`user` must have values of shape"):
+        factor_history(moved.panel, moved.members, moved.size, spec, user=user.until(5))
+    with pytest.raises(DataError, match="up to row 899"):
+        estimate(moved.panel, moved.members, moved.size, spec, user=user.until(5), history=history)
 
 
 def test_held_assets_outside_the_universe_are_modelled_without_moving_the_others(ragged: PlantedMarket) -> None:

@@ -13,6 +13,7 @@ from planted_market import PlantedMarket, plant
 from risk import DataError, RiskSpec
 from risk.descriptors import trailing_descriptors
 from risk.exposures import day_exposures, factor_order, pool_categories, standardise
+from risk.panel import UserExposures
 from risk.spec import STYLES
 
 
@@ -175,3 +176,57 @@ def test_renumbering_the_labels_changes_nothing(market: PlantedMarket) -> None:
     )
     assert first.factors == second.factors
     assert first.matrix.tobytes() == second.matrix.tobytes()
+
+
+def user_exposures(market: PlantedMarket, *factors: str) -> UserExposures:
+    shape = (len(market.panel.dates), len(factors), len(market.panel.assets))
+    return UserExposures(factors, np.random.default_rng(5).standard_normal(shape).astype(np.float32))
+
+
+def test_user_exposures_stand_beside_the_styles_or_take_their_place(market: PlantedMarket) -> None:
+    spec = RiskSpec(styles=("size", "reversal_week"))
+    raw = trailing_descriptors(market.panel, market.members, market.size, spec.styles).raw[300]
+    user = user_exposures(market, "signal:mix", "style:size", "style:value")
+    size, members = market.size[300], market.members[300]
+    day = day_exposures(market.panel, 300, raw, size, members, members, spec, user)
+    assert day.factors[-4:] == ("style:size", "style:reversal_week", "style:value", "signal:mix")
+    assert factor_order(set(day.factors), spec, user) == day.factors
+    for factor in user.factors:
+        own = user.values[300, user.factors.index(factor)].astype(float)
+        wanted, _ = standardise(own, members, size, spec.winsor)  # type: ignore[misc]
+        assert (day.matrix[:, day.factors.index(factor)] == wanted).all()
+
+
+def test_user_exposures_that_are_not_known_are_filled_counted_or_absent(market: PlantedMarket) -> None:
+    spec = RiskSpec(styles=("size",))
+    raw = trailing_descriptors(market.panel, market.members, market.size, spec.styles).raw[300]
+    user = user_exposures(market, "style:value", "style:quality", "signal:mix")
+    values = user.values.copy()
+    values[300, 0, :5], values[300, 1, 5:], values[300, 2] = np.nan, np.nan, 1.0
+    size, members = market.size[300], market.members[300]
+    day = day_exposures(market.panel, 300, raw, size, members, members, spec, dataclasses.replace(user, values=values))
+    assert day.absent == ("style:quality", "signal:mix")
+    assert day.factors[-2:] == ("style:size", "style:value")
+    assert day.filled.tolist() == [1] * 5 + [0] * 35
+    assert (day.matrix[:5, -1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("factors", "shape", "part"),
+    [
+        (("country:US",), (3, 1, 2), "style:NAME or signal:NAME; got 'country:US'"),
+        (("style:",), (3, 1, 2), "got 'style:'"),
+        (("style:a", "style:a"), (3, 2, 2), "more than once"),
+        (("style:a",), (3, 2, 2), r"\(days, 1, assets\)"),
+    ],
+)
+def test_user_exposures_that_make_no_sense_are_refused(
+    factors: tuple[str, ...], shape: tuple[int, ...], part: str
+) -> None:
+    with pytest.raises(DataError, match=part):
+        UserExposures(factors, np.zeros(shape, dtype=np.float32))
+
+
+def test_infinite_user_exposures_are_refused() -> None:
+    with pytest.raises(DataError, match="write NaN"):
+        UserExposures(("style:a",), np.full((1, 1, 2), np.inf, dtype=np.float32))

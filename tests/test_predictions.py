@@ -158,26 +158,6 @@ def test_stakes_that_are_missing_repeated_or_unsorted_are_refused(folder: Path) 
     assert_refused(lambda: Dataset(folder).stakes("2020-01-10"), "stakes.parquet", "date, model, stake")
 
 
-def test_user_exposures_are_the_latest_not_after(folder: Path) -> None:
-    data = Dataset(folder)
-    assert data.user_exposures("2020-01-10") is None
-    frame = pd.DataFrame(
-        {
-            "date": pd.to_datetime(["2020-01-02", "2020-01-02", "2020-01-09"]),
-            "asset": ["B", "A", "A"],
-            "style:value": [1.0, 2.0, 3.0],
-        }
-    )
-    frame.to_parquet(folder / "exposures.parquet", index=False)
-    found = data.user_exposures("2020-01-08")
-    assert found is not None
-    assert found["style:value"].to_dict() == {"A": 2.0, "B": 1.0}
-    later = data.user_exposures("2020-01-09")
-    assert later is not None
-    assert later["style:value"].to_dict() == {"A": 3.0}
-    assert_refused(lambda: data.user_exposures("2020-01-01"), "exposures.parquet", "2020-01-01", "Start later")
-
-
 def test_metadata_written_by_other_tools_is_read(folder: Path) -> None:
     table = pa.table({"asset": ["A000"], "m": [0.5]}).replace_schema_metadata(
         {"submitted": json.dumps({"m": "2020-01-03"})}
