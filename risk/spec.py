@@ -58,13 +58,17 @@ class RiskSpec(BaseModel):
         Days between two estimates of their exposures.
     volatility_half_life, correlation_half_life, specific_half_life : float
         Half-lives of the exponential weights, in days of regression.
-    newey_west_lags, specific_newey_west_lags : int
-        Lags, in days, of the Bartlett correction for serial correlation; 0 switches it off.
+    newey_west_lags, correlation_newey_west_lags, specific_newey_west_lags : int
+        Lags, in days, of the Bartlett correction for serial correlation, for the volatilities and the correlations of
+        factors and for specific volatilities; 0 switches it off.
     eigenvalue_floor : float
         Lowest eigenvalue of the factors' correlation matrix, whose eigenvalues average 1: keeps an optimizer from
         leaning on combinations of factors that only look riskless.
     specific_shrinkage : float
         q of the shrinkage of specific volatilities to their size bucket; 0 switches it off.
+    specific_robust : bool
+        An asset whose standard deviation is more than twice its robust one (from its quartiles) leans on the structural
+        estimate: one jump, or weeks of a stale price, do not make its volatility.
     specific_floor : float
         Lowest specific volatility, per year.
     eigenfactor_simulations : int
@@ -98,10 +102,12 @@ class RiskSpec(BaseModel):
     volatility_half_life: float = Field(default=84.0, gt=0)
     correlation_half_life: float = Field(default=252.0, gt=0)
     newey_west_lags: int = Field(default=2, ge=0)
+    correlation_newey_west_lags: int = Field(default=2, ge=0)
     eigenvalue_floor: float = Field(default=0.01, ge=0, lt=1)
     specific_half_life: float = Field(default=84.0, gt=0)
     specific_newey_west_lags: int = Field(default=1, ge=0)
     specific_shrinkage: float = Field(default=0.1, ge=0)
+    specific_robust: bool = False
     specific_floor: float = Field(default=0.05, gt=0)
     eigenfactor_simulations: int = Field(default=0, ge=0)
     eigenfactor_scale: float = Field(default=1.0, ge=0)
