@@ -3,7 +3,7 @@
     r_i(t) = sum_k X_ik f_k(t) + e_i(t)        simple daily return, X constant in time
 
 The columns of X are the market (ones), countries and sectors (0 or 1; a family of one is dropped) and three styles:
-`style:beta`, `style:size` (log capitalisation at listing) and `style:volatility` (log specific volatility), each with
+`style:beta`, `style:size` (log capitalisation at listing) and `style:residual_volatility` (log specific volatility), each with
 capitalisation-weighted mean 0 and standard deviation 1. Country and sector returns sum to zero over capitalisation at
 listing, as the risk model's do, so X and F are the form it estimates. The beta style moves with the market: its return is
 `beta_dispersion` times the market's plus its own. Factor shocks are normal and independent over time. There is no true
@@ -125,7 +125,7 @@ def draw_assets(spec: MarketSpec, rng: np.random.Generator) -> Assets:
             names += [f"{prefix}:{label}" for label in labels]
             columns += [(codes == position).astype(np.float64) for position in range(len(labels))]
             blocks.append(_family(len(labels), codes, cap, level, rng))
-    names += ["style:beta", "style:size", "style:volatility"]
+    names += ["style:beta", "style:size", "style:residual_volatility"]
     columns += [_style(raw, cap) for raw in (beta, np.log(cap), np.log(volatility))]
     blocks.append(spec.style_volatility * np.eye(3))
 

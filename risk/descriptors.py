@@ -32,7 +32,7 @@ class Descriptors:
     ----------
     styles : tuple of str, length S
     raw : float32 ndarray of shape (T, S, N)
-        ``beta`` to the size-weighted members; ``size`` log; ``momentum`` and the reversals log returns; ``volatility``
+        ``beta`` to the size-weighted members; ``size`` log; ``momentum`` and the reversals log returns; ``residual_volatility``
         per day; ``liquidity`` log of daily value traded over size.
     size : ndarray of shape (T, N)
         Size as last known at t: a missing row means unchanged. NaN before the first.
@@ -210,7 +210,7 @@ def trailing_descriptors(
                 raw[t, column] = np.log(last_size)
             elif style == "momentum":
                 raw[t, column] = _past_return(total, rows, MOMENTUM_FAR, MOMENTUM_NEAR)
-            elif style == "volatility":
+            elif style == "residual_volatility":
                 raw[t, column] = volatility.value()
             elif style == "liquidity":
                 raw[t, column] = np.log(volume.value() / last_size)

@@ -6,16 +6,35 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["STYLES", "RiskSpec"]
+__all__ = ["REGRESSION_SETTINGS", "STYLES", "RiskSpec"]
 
 STYLES: tuple[str, ...] = (
     "beta",
     "size",
     "momentum",
-    "volatility",
+    "residual_volatility",
     "liquidity",
     "reversal_week",
     "reversal_month",
+    "mid_cap",
+    "industry_momentum",
+    "seasonality",
+)
+_DEFAULT_STYLES = STYLES[:7]
+
+
+SESSIONS_PER_WEEK = 5
+REGRESSION_SETTINGS = (
+    *("styles", "winsor", "return_winsor", "thin_category", "minimum_assets", "stale_returns", "orthogonalise"),
+    *("huber", "beta_lags", "industries", "currencies", "frequency"),
+)
+_HALF_LIVES = (
+    *("volatility_half_life", "correlation_half_life", "specific_half_life"),
+    *("regime_half_life", "specific_regime_half_life"),
+)
+_LENGTHS = (
+    *("newey_west_lags", "correlation_newey_west_lags", "specific_newey_west_lags"),
+    *("minimum_history", "short_history_days"),
 )
 
 
@@ -37,19 +56,23 @@ class RiskSpec(BaseModel):
         fewer is no factor, and its assets' common return counts as specific.
     minimum_assets : int
         A day with fewer assets has no regression.
+    stale_returns : int
+        An asset whose return was exactly 0 on more than this many of its days in a row has a stale price: until it moves,
+        its returns are not known. 0 switches the rule off.
     orthogonalise : bool
         Regress residual volatility on beta and size, and mid-cap on size, and keep what is left.
     huber : float, optional
         Daily returns whose residual lies beyond this many robust standard deviations weigh less in the regression, as
         Huber's. None: least squares.
     beta_lags : int
-        Days by which the market's return may lead or lag an asset's in its beta (Dimson), for closes at different hours.
+        Days by which the market's return may lead or lag an asset's in its beta (Scholes and Williams), for closes at
+        different hours.
     industries : bool
         Industry factors, nested in sectors, where the data have them.
     currencies : bool
         A currency factor for every currency but the base, where the data have them.
     frequency : str
-        ``daily`` or ``weekly`` regressions.
+        ``daily`` regressions, or ``weekly`` ones of the returns over five sessions.
     blind_factors : int
         Statistical factors of the specific returns that are added to the model; 0 switches them off.
     blind_window : int
@@ -77,6 +100,14 @@ class RiskSpec(BaseModel):
         Share of the simulated bias that is corrected; 1 is all of it.
     regime_half_life, specific_regime_half_life : float, optional
         Half-lives, in days, of the volatility-regime multipliers of factors and of specific risk. None: off.
+    calibration_half_life : float, optional
+        Half-life, in days, of what a book's own past forecasts and returns say of its forecast. None: off.
+    calibration_prior_days : float
+        Days of forecasts that were right with which the calibration begins.
+    calibration_lags : int
+        Lags, in days, of its correction for serial correlation.
+    calibration_floor : float
+        Lowest multiplier: by default a quiet time does not loosen the volatility limit.
     minimum_history : int
         Days of factor returns without which no model is estimated.
     short_history_days : int
@@ -85,11 +116,12 @@ class RiskSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    styles: tuple[str, ...] = STYLES
+    styles: tuple[str, ...] = _DEFAULT_STYLES
     winsor: float = Field(default=3.0, gt=0)
     return_winsor: float = Field(default=10.0, gt=0)
     thin_category: int = Field(default=10, ge=1)
     minimum_assets: int = Field(default=20, ge=2)
+    stale_returns: int = Field(default=10, ge=0)
     orthogonalise: bool = True
     huber: float | None = Field(default=None, gt=0)
     beta_lags: int = Field(default=0, ge=0)
@@ -113,6 +145,10 @@ class RiskSpec(BaseModel):
     eigenfactor_scale: float = Field(default=1.0, ge=0)
     regime_half_life: float | None = Field(default=None, gt=0)
     specific_regime_half_life: float | None = Field(default=None, gt=0)
+    calibration_half_life: float | None = Field(default=252.0, gt=0)
+    calibration_prior_days: float = Field(default=63.0, gt=0)
+    calibration_lags: int = Field(default=4, ge=0)
+    calibration_floor: float = Field(default=1.0, ge=0)
     minimum_history: int = Field(default=63, ge=2)
     short_history_days: int = Field(default=126, ge=1)
 
@@ -128,4 +164,22 @@ class RiskSpec(BaseModel):
 
     def regression_settings(self) -> tuple[object, ...]:
         """Return the settings on which a history of factor returns depends."""
-        return (self.styles, self.winsor, self.return_winsor, self.thin_category, self.minimum_assets)
+        return tuple(getattr(self, name) for name in REGRESSION_SETTINGS)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that a regression spans: 1, or 5 if weekly."""
+        return 1 if self.frequency == "daily" else SESSIONS_PER_WEEK
+
+    def in_regressions(self) -> RiskSpec:
+        """Return the settings with every length in regressions in place of days: the same, unless they are weekly.
+
+        Examples
+        --------
+        >>> weekly = RiskSpec(frequency="weekly").in_regressions()
+        >>> weekly.volatility_half_life, weekly.newey_west_lags, weekly.minimum_history
+        (16.8, 1, 13)
+        """
+        scaled = {name: getattr(self, name) / self.sessions for name in _HALF_LIVES if getattr(self, name) is not None}
+        counted = {name: -(-getattr(self, name) // self.sessions) for name in _LENGTHS}
+        return self if self.sessions == 1 else self.model_copy(update=scaled | counted)

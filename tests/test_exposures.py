@@ -62,7 +62,7 @@ def test_volatility_and_liquidity_match_pandas(market: PlantedMarket, raw: dict[
     for i in range(5):
         mine = returns.iloc[: t + 1, i].dropna()
         slow = np.sqrt((mine**2).ewm(halflife=42).mean().iloc[-1])
-        assert raw["volatility"][t, i] == pytest.approx(slow, rel=1e-6)
+        assert raw["residual_volatility"][t, i] == pytest.approx(slow, rel=1e-6)
     median = pd.DataFrame(market.panel.dollar_volume).iloc[t - 20 : t + 1].median()
     np.testing.assert_allclose(raw["liquidity"][t], np.log(median / market.size[t]), rtol=1e-6)
     np.testing.assert_allclose(raw["size"][t], np.log(market.size[t]), rtol=1e-6)

@@ -601,7 +601,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_one_country_and_one_sector_make_no_family(tmp_path: Path) -> None:
     spec = MarketSpec(assets=20, years=0.25, models=1, countries=1, sectors=1, prediction_every="month")
     truth = write_market(tmp_path / "data", spec)
-    assert truth.risk_model.factors == ("market", "style:beta", "style:size", "style:volatility")
+    assert truth.risk_model.factors == ("market", "style:beta", "style:size", "style:residual_volatility")
     rows = pd.read_parquet(tmp_path / "data" / "market.parquet")
     predicted = sorted(path.stem for path in (tmp_path / "data" / "predictions").iterdir())
     sessions = pd.DatetimeIndex(rows["date"].unique())
