@@ -1,12 +1,11 @@
-"""Covariance of factor returns: D C D with its own half-life for the volatilities D and the correlations C.
+"""Covariance of factor returns: lambda^2 D C D.
 
-For a series y with exponential weights u (sum 1) the Newey-West moment is
+D are volatilities and C correlations, each a Newey-West moment with its own half-life and lags (`risk.moments`); C's
+lowest eigenvalues are raised to a floor and all are corrected for the sample's own noise (`risk.eigenfactor`); lambda is
+the volatility regime of all factors (`risk.multiplier`).
 
-    G = sum_t z_t z_t' + sum_{l=1..L} (1 - l/(L+1)) sum_t (z_t z_{t-l}' + z_{t-l} z_t'),    z_t = sqrt(u_t) y_t
-
-about a mean of zero, as daily factor returns have means far below their errors. Weighting the series before the lags are
-taken keeps G positive semidefinite, whatever the lags. A day on which a factor is absent adds zeros to z: its volatility
-is normalised by the weight of the days present, and its correlations fall towards 0 with the overlap that is missing.
+A day on which a factor is absent adds zeros: its volatility is normalised by the weight of the days present, and its
+correlations fall towards 0 with the overlap that is missing.
 """
 
 from __future__ import annotations
@@ -15,10 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from risk.checks import BoolArray, FloatArray, freeze
+from risk.checks import BoolArray, DataError, FloatArray, freeze
+from risk.eigenfactor import adjust_eigenfactors, estimation_error
+from risk.moments import exponential_weights, newey_west, newey_west_variances
+from risk.multiplier import RegimeMultiplier, regime_multiplier
 from risk.spec import RiskSpec
 
 __all__ = ["FactorCovariance", "exponential_weights", "factor_covariance", "newey_west"]
+
+_RANK_TOLERANCE = 1e-10
+_NAMED_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,40 +41,28 @@ class FactorCovariance:
     floored_eigenvalues : int
         Eigenvalues of the correlation matrix that were raised to the floor. The constraint of each family of
         categories makes one of them nearly 0 by construction.
+    rank : int
+        Of the correlation matrix before that; below K, some combination of factors never moved.
+    dependent : tuple of tuple of str
+        For each eigenvalue that was raised, the factors with at least 5 % of its eigenvector, largest first: the
+        combination that hardly moves. It is empty for an eigenvector spread so widely that none has.
+    eigenfactor_multipliers : ndarray of shape (K,)
+        gamma of `risk.eigenfactor`, lowest eigenvalue first; 1 where the step is off.
+    effective_days : float
+        Equally weighted, independent days that the correlations are worth.
+    regime : RegimeMultiplier
+        Its variance multiplier lambda^2 is 1 where the step is off.
     """
 
     matrix: FloatArray
     days: FloatArray
     blended: tuple[str, ...]
     floored_eigenvalues: int
-
-
-def exponential_weights(days: int, half_life: float) -> FloatArray:
-    """Return weights of sum 1, shape (days,), oldest first, halving every `half_life` days back.
-
-    Examples
-    --------
-    >>> exponential_weights(3, 1.0).tolist()
-    [0.14285714285714285, 0.2857142857142857, 0.5714285714285714]
-    """
-    weights = 0.5 ** (np.arange(days - 1, -1, -1) / half_life)
-    return np.asarray(weights / weights.sum())
-
-
-def newey_west(series: FloatArray, weights: FloatArray, lags: int) -> FloatArray:
-    """Return the moment G of the module's first lines, shape (K, K), for a series of shape (T, K).
-
-    References
-    ----------
-    Newey, West (1987), A Simple, Positive Semi-definite, Heteroskedasticity and Autocorrelation Consistent Covariance
-    Matrix, Econometrica 55.
-    """
-    z = np.sqrt(weights)[:, None] * series
-    moment = z.T @ z
-    for lag in range(1, min(lags, len(z) - 1) + 1):
-        lagged = z[lag:].T @ z[:-lag]
-        moment += (1 - lag / (lags + 1)) * (lagged + lagged.T)
-    return np.asarray((moment + moment.T) / 2)
+    rank: int
+    dependent: tuple[tuple[str, ...], ...]
+    eigenfactor_multipliers: FloatArray
+    effective_days: float
+    regime: RegimeMultiplier
 
 
 def _correlation(moment: FloatArray) -> FloatArray:
@@ -80,14 +73,22 @@ def _correlation(moment: FloatArray) -> FloatArray:
     return np.asarray(correlation)
 
 
-def _floor_eigenvalues(correlation: FloatArray, floor: float) -> tuple[FloatArray, int]:
-    """Return the correlation matrix with its eigenvalues raised to `floor` and its diagonal 1, and how many were."""
+def _floor_eigenvalues(
+    correlation: FloatArray, floor: float, factors: tuple[str, ...]
+) -> tuple[FloatArray, int, tuple[tuple[str, ...], ...]]:
+    """Return the matrix with eigenvalues of at least `floor` and a diagonal of 1, its rank before, and what was low."""
     values, vectors = np.linalg.eigh(correlation)
+    rank = int((values > _RANK_TOLERANCE * values[-1]).sum())
     low = int((values < floor).sum())
     if not low:
-        return correlation, 0
+        return correlation, rank, ()
     raised = (vectors * np.maximum(values, floor)) @ vectors.T
-    return _correlation((raised + raised.T) / 2), low
+    return _correlation((raised + raised.T) / 2), rank, tuple(_main_factors(v, factors) for v in vectors.T[:low])
+
+
+def _main_factors(vector: FloatArray, factors: tuple[str, ...]) -> tuple[str, ...]:
+    order = np.argsort(-np.abs(vector), kind="stable")
+    return tuple(factors[k] for k in order if vector[k] ** 2 >= _NAMED_SHARE)
 
 
 def _blend_short(
@@ -125,26 +126,52 @@ def factor_covariance(
     spec : RiskSpec
     periods_per_year : int
 
+    Raises
+    ------
+    DataError
+        If no factor was ever present, or the eigenfactor step meets fewer effective days than factors without a floor.
+
     Notes
     -----
-    Covariances of days are multiplied by `periods_per_year`. Volatility and correlation both take
-    `spec.newey_west_lags`. The correlation matrix's eigenvalues are raised to `spec.eigenvalue_floor`.
+    Covariances of days are multiplied by `periods_per_year`.
 
     References
     ----------
     Menchero, Orr, Wang (2011), The Barra US Equity Model (USE4), Methodology Notes, section 4.
     """
-    T = len(returns)
-    weights = exponential_weights(T, spec.volatility_half_life)
-    known = weights @ present
-    variance = np.array(
-        [newey_west(returns[:, [k]], weights, spec.newey_west_lags)[0, 0] for k in range(returns.shape[1])]
-    )
-    variance = np.maximum(variance, 0.0) / np.where(known > 0, known, 1.0)
     days = present.sum(axis=0).astype(np.float64)
+    if not days.any():
+        raise DataError("`present` must have a factor on some day; all are absent. Give days of factor returns.")
+    T, K = returns.shape
+    recent = exponential_weights(T, spec.volatility_half_life)
+    steady = exponential_weights(T, spec.correlation_half_life)
+    known = recent @ present
+    variance = newey_west_variances(returns, recent, spec.newey_west_lags) / np.where(known > 0, known, 1.0)
     variance, blended = _blend_short(variance, days, factors, spec)
-    moment = newey_west(returns, exponential_weights(T, spec.correlation_half_life), spec.newey_west_lags)
-    correlation, floored = _floor_eigenvalues(_correlation(moment), spec.eigenvalue_floor)
-    deviation = np.sqrt(variance * periods_per_year)
+    moment = newey_west(returns, steady, spec.correlation_newey_west_lags)
+    correlation, rank, dependent = _floor_eigenvalues(_correlation(moment), spec.eigenvalue_floor, factors)
+    safe = np.where(variance > 0, variance, 1.0)
+    error = estimation_error(
+        returns / np.sqrt(safe), correlation, recent, spec.newey_west_lags, steady, spec.correlation_newey_west_lags
+    )
+    multipliers = np.ones(K)
+    if spec.eigenfactor_simulations and spec.eigenfactor_scale:
+        correlation, multipliers = adjust_eigenfactors(
+            correlation, error, spec.eigenfactor_simulations, spec.eigenfactor_scale, spec.eigenvalue_floor
+        )
+    regime = RegimeMultiplier(1.0, 0, 0)
+    if spec.regime_half_life is not None:
+        regime = regime_multiplier(returns, present, np.ones(K), spec.volatility_half_life, spec.regime_half_life)
+    deviation = np.sqrt(variance * regime.variance * periods_per_year)
     matrix = correlation * np.outer(deviation, deviation)
-    return FactorCovariance(freeze((matrix + matrix.T) / 2), freeze(days), blended, floored)
+    return FactorCovariance(
+        matrix=freeze((matrix + matrix.T) / 2),
+        days=freeze(days),
+        blended=blended,
+        floored_eigenvalues=len(dependent),
+        rank=rank,
+        dependent=dependent,
+        eigenfactor_multipliers=freeze(multipliers),
+        effective_days=1 / error.correlation,
+        regime=regime,
+    )
