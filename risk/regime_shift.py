@@ -56,7 +56,7 @@ def shift_regime(
     >>> import numpy as np
     >>> model = FactorModel(["A", "B"], ["market"], np.ones((2, 1)), [[0.04]], [0.09, 0.09])
     >>> round(shift_regime(model, correlation=0.5).volatility([0.5, 0.5]) / model.volatility([0.5, 0.5]), 4)
-    1.1029
+    1.1246
     """
     own = volatility if specific is None else specific
     for name, value in (("volatility", volatility), ("specific", own)):

@@ -51,7 +51,7 @@ class Replay:
         Days with a regression in it.
     worst_day : float
         Least profit of a day, a fraction of net asset value.
-    worst_date : Timestamp or NaT
+    worst_date : Timestamp or None
     drawdown : float
         Largest loss from the best level so far, the start included, of the summed daily profits; >= 0.
     absent_days : ndarray of shape (K,)
@@ -71,7 +71,7 @@ class Replay:
     end: pd.Timestamp
     days: int
     worst_day: float
-    worst_date: pd.Timestamp
+    worst_date: pd.Timestamp | None
     drawdown: float
     absent_days: npt.NDArray[np.int64]
     absent: tuple[str, ...]
@@ -92,8 +92,8 @@ def _aligned(model: FactorModel, history: FactorHistory, rows: npt.NDArray[np.in
         np.zeros((len(rows), len(model.factors))),
         np.zeros((len(rows), len(model.factors)), dtype=np.bool_),
     )
-    here = [k for k, name in enumerate(model.factors) if name in column]
-    there = [column[model.factors[k]] for k in here]
+    here = np.array([k for k, name in enumerate(model.factors) if name in column], dtype=np.intp)
+    there = np.array([column[model.factors[k]] for k in here], dtype=np.intp)
     returns[:, here] = history.factor_returns[np.ix_(rows, there)]
     present[:, here] = history.present[np.ix_(rows, there)]
     return np.where(present, returns, 0.0), present
@@ -127,7 +127,7 @@ def _not_in_data(model: FactorModel, name: str, start: pd.Timestamp, end: pd.Tim
     note = f"{NOT_IN_DATA}, which {extent}"
     stress = Stress(name, said, model.factors, unknown, unknown, nan, nan, nan, note)
     zeros = freeze(np.zeros(len(model.factors), dtype=np.int64))
-    return Replay(stress, start, end, 0, nan, pd.NaT, nan, zeros, (), nan, (), nan)
+    return Replay(stress, start, end, 0, nan, None, nan, zeros, (), nan, (), nan)
 
 
 def replay(
@@ -170,7 +170,7 @@ def replay(
     -----
     Profits of days are added, not compounded: the portfolio is set back to its weights of today every day, so the parts
     by factor are x_k times the sum of the window's factor returns and sum to the whole. A day that an asset misses counts
-    0: its next return spans it.
+    0: its next return spans it. Of weekly regressions a window counts the weeks that end in it.
     """
     w = check_array("weights", weights, (len(model.assets),))
     own = None
@@ -178,7 +178,7 @@ def replay(
         own, wanted = np.asarray(asset_returns, dtype=np.float64), (len(history.dates), len(model.assets))
         if own.shape != wanted:
             raise DataError(f"`asset_returns` must have shape {wanted}, dates of `history` by assets; got {own.shape}.")
-    regressed = history.present.any(axis=1)
+    regressed = np.asarray(history.present.any(axis=1))
     dates = history.dates[regressed]
     extent = f"has factor returns of {dates[0].date()} to {dates[-1].date()}" if len(dates) else "has no factor returns"
     results = []
@@ -206,7 +206,8 @@ def _replay(
     returns, present = _aligned(model, history, rows)
     daily = returns @ (model.exposures.T @ w)
     level = np.concatenate([[0.0], np.cumsum(daily)])
-    absent = tuple(factor for factor, seen in zip(model.factors, present.any(axis=0), strict=True) if not seen)
+    absent_days = (~present).sum(axis=0, dtype=np.int64)
+    absent = tuple(name for name, days in zip(model.factors, absent_days, strict=True) if days == len(rows))
     worst = int(np.argmin(daily))
     stress = make_stress(
         model,
@@ -226,7 +227,7 @@ def _replay(
         worst_day=float(daily[worst]),
         worst_date=history.dates[rows[worst]],
         drawdown=float((np.maximum.accumulate(level) - level).max()),
-        absent_days=freeze((~present).sum(axis=0).astype(np.int64)),
+        absent_days=freeze(absent_days),
         absent=absent,
         own_profit=profit,
         own_absent=own_absent,
