@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from risk.checks import BoolArray, DataError, FloatArray, check_array, freeze
-from risk.history import FactorHistory
 from risk.model import FactorModel
 from risk.scenario import Stress, make_stress
 
-__all__ = ["WINDOWS", "Replay", "replay"]
+__all__ = ["NOT_IN_DATA", "WINDOWS", "FactorReturns", "Replay", "replay"]
 
 WINDOWS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -34,6 +34,26 @@ WINDOWS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """First and last day of the returns of each window."""
 NOT_IN_DATA = "not in the data"
+
+
+class FactorReturns(Protocol):
+    """What a replay reads of a history: T days of K factors, as `risk.history.FactorHistory` has them."""
+
+    @property
+    def dates(self) -> pd.DatetimeIndex:
+        """Days, ascending, length T."""
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Names, length K."""
+
+    @property
+    def factor_returns(self) -> FloatArray:
+        """Per day, shape (T, K); 0 where not `present`."""
+
+    @property
+    def present(self) -> BoolArray:
+        """Whether the factor has a return that day, shape (T, K)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +105,7 @@ class Replay:
         return self.days > 0
 
 
-def _aligned(model: FactorModel, history: FactorHistory, rows: npt.NDArray[np.intp]) -> tuple[FloatArray, BoolArray]:
+def _aligned(model: FactorModel, history: FactorReturns, rows: npt.NDArray[np.intp]) -> tuple[FloatArray, BoolArray]:
     """Return the window's returns of the model's factors, 0 where absent, and whether each is present."""
     column = {name: k for k, name in enumerate(history.factors)}
     returns, present = (
@@ -133,7 +153,7 @@ def _not_in_data(model: FactorModel, name: str, start: pd.Timestamp, end: pd.Tim
 def replay(
     model: FactorModel,
     weights: npt.ArrayLike,
-    history: FactorHistory,
+    history: FactorReturns,
     *,
     windows: Mapping[str, tuple[str, str]] = WINDOWS,
     asset_returns: npt.ArrayLike | None = None,
@@ -147,8 +167,8 @@ def replay(
         Of today.
     weights : array_like of shape (N,)
         Fractions of net asset value, the same on every day of a window.
-    history : FactorHistory
-        Its days with a regression must reach from the first to the last day of a window.
+    history : FactorReturns
+        A FactorHistory, say. Its days with a regression must reach from the first to the last day of a window.
     windows : mapping of str to (str, str)
         First and last day of each window's returns, by name.
     asset_returns : array_like of shape (T, N), optional
@@ -195,7 +215,7 @@ def replay(
 def _replay(
     model: FactorModel,
     w: FloatArray,
-    history: FactorHistory,
+    history: FactorReturns,
     name: str,
     start: pd.Timestamp,
     end: pd.Timestamp,
