@@ -32,8 +32,8 @@ class Stress:
     specific_profit : float
         Of the specific returns.
     distance : float
-        Mahalanobis distance of the factors' shocks, in standard deviations of a period of `years`; infinite for shocks
-        that the factor covariance holds impossible.
+        Mahalanobis distance of the shocks, specific ones included, in standard deviations of a period of `years`;
+        infinite for shocks that the factor covariance holds impossible.
     years : float
     note : str
         What the reader should know: empty where there is nothing.
@@ -153,11 +153,14 @@ def make_stress(
     shocks: FloatArray,
     *,
     years: float,
-    specific_profit: float = 0.0,
+    specific_shocks: FloatArray | None = None,
     note: str = "",
 ) -> Stress:
-    """Return the stress of a portfolio under shocks to the factors, shape (K,), and a known specific profit."""
-    squared = solve_covariance(model.factor_covariance, shocks)[1]
+    """Return the stress of a portfolio under shocks to the factors, shape (K,), and to specific returns, shape (N,)."""
+    squared, specific_profit = solve_covariance(model.factor_covariance, shocks)[1], 0.0
+    if specific_shocks is not None:
+        squared += float((specific_shocks * specific_shocks / model.specific_variance).sum())
+        specific_profit = float(weights @ specific_shocks)
     return Stress(
         name=name,
         definition=definition,

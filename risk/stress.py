@@ -1,8 +1,8 @@
 """What if: the profit and loss of a portfolio under named shocks, in parts by factor that sum to the whole.
 
 A stress is a shock f to the factors and e to the specific returns. Today's portfolio loses -(x'f + w'e), with x = X'w its
-exposures of today. How likely the factors' part is says its Mahalanobis distance sqrt(f'F^+ f / years), in standard
-deviations of a period of that many years.
+exposures of today. How likely that is says its Mahalanobis distance sqrt((f'F^+ f + sum_i e_i^2 / d_i) / years), in
+standard deviations of a period of that many years.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ def _shock_vector(model: FactorModel, shocks: Mapping[str, float]) -> tuple[list
 
 def _said(shocks: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:+.4g}" for name, value in shocks.items())
+
+
+def _period(years: float) -> str:
+    months = f"{12 * years:.3g}"
+    return f"{months} month" if months == "1" else f"{months} months"
 
 
 def factor_shock(
@@ -170,7 +175,7 @@ def market_move(
         f"benchmark {move:+.4g}; every asset by its predicted beta",
         model.factor_covariance @ (model.exposures.T @ b) * size,
         years=check_years(years),
-        specific_profit=float(w @ (model.specific_variance * b)) * size,
+        specific_shocks=model.specific_variance * b * size,
     )
 
 
@@ -189,8 +194,7 @@ def worst_case(
         Distance, in standard deviations of a period of `years`; >= 0.
     years : float
     specific : bool
-        Whether specific returns share in the scenario; `size` is then the distance of both together, and `distance`
-        that of the factors alone.
+        Whether specific returns share in the scenario; `size` is then the distance of both together.
 
     Raises
     ------
@@ -228,7 +232,7 @@ def reverse_stress(
     years : float
         Period that `distance` is measured against.
     specific : bool
-        Whether specific returns share in the scenario; `distance` is that of the factors alone.
+        Whether specific returns share in the scenario.
 
     Raises
     ------
@@ -287,10 +291,10 @@ def _steepest(
         model,
         w,
         name,
-        f"{definition}, {whose} {size:.4g} standard deviations of {12 * years:.3g} months away",
+        f"{definition}, {whose} {size:.4g} standard deviations of {_period(years)} away",
         -scale * (model.factor_covariance @ (model.exposures.T @ w)),
         years=years,
-        specific_profit=-scale * float((model.specific_variance * w) @ w) if specific else 0.0,
+        specific_shocks=-scale * model.specific_variance * w if specific else None,
         note="" if deviation > 0 else "the portfolio has no such risk: no scenario loses anything",
     )
 
@@ -343,12 +347,10 @@ def deleveraging(
         raise DataError(f"`families` must name a family of the model's factors; got {tuple(families)}.")
     root = float(np.sqrt(check_years(years)))
     deviation = np.sqrt(np.maximum(np.diag(model.factor_covariance), 0.0)) * chosen
-    own = float(np.abs(w) @ np.sqrt(model.specific_variance))
-    said = (
-        f"each {' and '.join(families)} factor {size:g} standard deviations of {12 * years:.3g} months against the book"
-    )
-    if specific_size:
-        said += f", each specific return {specific_size:g}"
+    own = check_size("specific_size", specific_size)
+    said = f"each {' and '.join(families)} factor {size:g} standard deviations of {_period(years)} against the book"
+    if own:
+        said += f", each specific return {own:g}"
     return make_stress(
         model,
         w,
@@ -356,5 +358,5 @@ def deleveraging(
         said,
         -np.sign(model.exposures.T @ w) * check_size("size", size) * root * deviation,
         years=years,
-        specific_profit=-check_size("specific_size", specific_size) * root * own if specific_size else 0.0,
+        specific_shocks=-np.sign(w) * own * root * np.sqrt(model.specific_variance) if own else None,
     )

@@ -105,6 +105,7 @@ def test_a_market_move_costs_its_beta(model: FactorModel, w: np.ndarray) -> None
     check_parts(stress, model, w, specific)
     assets = model.exposures @ stress.shocks + specific
     np.testing.assert_allclose(assets, -0.1 * beta, rtol=1e-10, atol=1e-15)
+    assert stress.distance == pytest.approx(0.1 / np.sqrt(model.variance(b) / 12), rel=1e-9)
     own = market_move(model, b / b.sum(), "itself", b / b.sum(), -0.1)
     assert own.loss == pytest.approx(0.1, rel=1e-12)
 
@@ -118,8 +119,7 @@ def test_no_scenario_as_likely_costs_more_than_the_worst(model: FactorModel, w: 
     assert stress.loss == pytest.approx(3.0 * np.sqrt(years) * risk, rel=1e-12)
     e = -3.0 * np.sqrt(years) * model.specific_variance * w / risk if specific else np.zeros(30)
     check_parts(stress, model, w, e)
-    squared = stress.distance**2 + (e * e / model.specific_variance).sum() / years
-    assert np.sqrt(squared) == pytest.approx(3.0, rel=1e-9)
+    assert stress.distance == pytest.approx(3.0, rel=1e-9)
     root, rng = np.linalg.cholesky(model.factor_covariance), np.random.default_rng(38)
     for _ in range(500):
         z = rng.standard_normal(36 if specific else 6)
@@ -135,6 +135,7 @@ def test_the_reverse_stress_loses_that_much_and_is_the_likeliest(
     stress = reverse_stress(model, w, "lose 10 %", 0.1, specific=specific)
     assert stress.loss == pytest.approx(0.1, rel=1e-12)
     forward = worst_case(model, w, "worst", 1.0, specific=specific)
+    assert stress.distance == pytest.approx(0.1 / forward.loss, rel=1e-9)
     again = worst_case(model, w, "worst", 0.1 / forward.loss, specific=specific)
     np.testing.assert_allclose(stress.shocks, again.shocks, rtol=1e-10)
     if not specific:
@@ -180,6 +181,7 @@ def test_deleveraging_hits_each_style_from_its_worse_side(model: FactorModel, w:
     e = -np.sign(w) * 2.0 * np.sqrt(0.02 * model.specific_variance)
     check_parts(held, model, w, e)
     assert held.loss == pytest.approx(stress.loss - w @ e, rel=1e-12)
+    assert held.distance == pytest.approx(np.hypot(stress.distance, 2.0 * np.sqrt(len(w))), rel=1e-9)
 
 
 def test_the_table_says_name_definition_loss_and_the_worst_factor(model: FactorModel, w: np.ndarray) -> None:
