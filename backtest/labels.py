@@ -66,6 +66,12 @@ class LabelTable:
             codes[first:, asset] = code_of.get(label, -1)
         return np.asarray(freeze(codes)), names
 
+    def optional_codes(
+        self, field: str, dates: pd.DatetimeIndex, assets: tuple[str, ...]
+    ) -> tuple[npt.NDArray[np.int16] | None, tuple[str, ...]]:
+        """Return what `codes` returns; None and no names where the file has no such column."""
+        return self.codes(field, dates, assets) if field in self.rows else (None, ())
+
 
 def read_labels(table: Table) -> LabelTable:
     """Return the labels of a data set.

@@ -150,6 +150,9 @@ def build_panel(rows: MarketRows, labels: LabelTable, settings: DatasetSettings,
     close = rows.dense("close") if "close" in rows.numbers else _index_levels(returns, has_row)
     country, countries = labels.codes("country", rows.dates, rows.assets)
     sector, sectors = labels.codes("sector", rows.dates, rows.assets)
+    industry, industries = labels.optional_codes("industry", rows.dates, rows.assets)
+    local = settings.return_kind == "local"
+    currency, currencies = (None, ()) if local else labels.optional_codes("currency", rows.dates, rows.assets)
     return Panel(
         dates=rows.dates,
         assets=rows.assets,
@@ -164,6 +167,11 @@ def build_panel(rows: MarketRows, labels: LabelTable, settings: DatasetSettings,
         sectors=sectors,
         delisting_return=freeze(_delisting_returns(rows)),
         periods_per_year=settings.periods_per_year,
+        industry=industry,
+        currency=currency,
+        industries=industries,
+        currencies=currencies,
+        base_currency=settings.currency,
     )
 
 

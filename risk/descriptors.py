@@ -1,27 +1,31 @@
 """Trailing descriptors of every asset on every day: what the style exposures are standardised from.
 
-The days are walked once, with one row of state, so that row t is made of the same operations in the same order however
-many days follow it: its bits cannot depend on the future.
+The days are walked once, with one row of state. The walk can be taken up where it ended, which costs a day for a day.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from risk.checks import BoolArray, DataError, FloatArray, freeze
+from risk.checks import BoolArray, DataError, FloatArray
 from risk.panel import Panel
+from risk.rows import GrowingRows
+from risk.spec import RiskSpec
+from risk.trailing import Beta, MedianVolume, RunningSum, Seasonality, Volatility, group_return, past_return
 
-__all__ = ["Descriptors", "trailing_descriptors"]
+__all__ = ["Descriptors", "compound", "trailing_descriptors"]
 
-BETA_WINDOW, BETA_HALF_LIFE, BETA_MINIMUM = 252, 63.0, 63
 MOMENTUM_FAR, MOMENTUM_NEAR = 252, 21
-VOLATILITY_HALF_LIFE, VOLATILITY_MINIMUM = 42.0, 21
 MONTH, WEEK = 21, 5
 LOWEST_RETURN = -0.9999
+# A return beyond +49 % or -33 % while the market cap moved by less than a quarter of it, in logs.
+SPLIT_JUMP, SPLIT_SHARE = 0.4, 0.25
+_RULES = ("floored", "stale", "suspected_splits")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,112 +36,30 @@ class Descriptors:
     ----------
     styles : tuple of str, length S
     raw : float32 ndarray of shape (T, S, N)
-        ``beta`` to the size-weighted members; ``size`` log; ``momentum`` and the reversals log returns; ``residual_volatility``
-        per day; ``liquidity`` log of daily value traded over size.
+        ``beta`` to the size-weighted members; ``size`` and ``mid_cap`` log size; ``momentum``, ``industry_momentum``, the
+        reversals and ``seasonality`` log returns; ``residual_volatility`` the whole one, per day; ``liquidity`` log of daily
+        value traded over size.
     size : ndarray of shape (T, N)
         Size as last known at t: a missing row means unchanged. NaN before the first.
-    floored_returns : int ndarray of shape (T,)
-        Returns at or below -99.99 % that entered the compounded descriptors as -99.99 %.
+    usable : bool ndarray of shape (T, N)
+        Returns that regressions read: those known, less those of stale prices and suspected splits.
+    counts : int ndarray of shape (T, 3)
+        Returns at or below -99.99 %, which entered the compounded descriptors as -99.99 %; stale ones; those of suspected
+        splits.
     """
 
     styles: tuple[str, ...]
     raw: npt.NDArray[np.float32]
     size: FloatArray
-    floored_returns: npt.NDArray[np.int64]
+    usable: BoolArray
+    counts: npt.NDArray[np.int64]
+    _state: _State
+    _rows: tuple[GrowingRows, ...]
 
 
-class _RunningSum:
-    """Cumulative sum of rows that keeps the last `longest` + 1 of them."""
-
-    def __init__(self, longest: int, assets: int) -> None:
-        self._rows = np.zeros((longest + 1, assets))
-        self._day = 0
-
-    def add(self, row: npt.NDArray[np.generic]) -> None:
-        last = self._rows[self._day % len(self._rows)]
-        self._day += 1
-        self._rows[self._day % len(self._rows)] = last + row
-
-    def over(self, far: int, near: int = 0) -> FloatArray:
-        """Return the sum over the days (t - far, t - near]."""
-        return self._back(near) - self._back(far)
-
-    def _back(self, days: int) -> FloatArray:
-        day = self._day - days
-        return self._rows[day % len(self._rows)] if day > 0 else np.zeros(self._rows.shape[1])
-
-
-class _Beta:
-    """Exponentially weighted regression on the market over a window, updated by a day at a time."""
-
-    def __init__(self, returns: FloatArray) -> None:
-        self._returns = returns
-        self._market = np.full(len(returns), np.nan)
-        self._sums = np.zeros((5, returns.shape[1]))
-        self._known = _RunningSum(BETA_WINDOW, returns.shape[1])
-        self._decay = 0.5 ** (1.0 / BETA_HALF_LIFE)
-
-    def _terms(self, t: int) -> FloatArray:
-        r, m = self._returns[t], self._market[t]
-        known = np.isfinite(r) & np.isfinite(m)
-        r0, m0 = np.where(known, r, 0.0), np.where(known, m, 0.0)
-        return np.stack([known.astype(np.float64), m0, r0, m0 * m0, m0 * r0])
-
-    def add(self, t: int, market: float) -> None:
-        self._market[t] = market
-        terms = self._terms(t)
-        self._sums = self._decay * self._sums + terms
-        if t >= BETA_WINDOW:
-            self._sums -= self._decay**BETA_WINDOW * self._terms(t - BETA_WINDOW)
-        self._known.add(terms[0])
-
-    def value(self) -> FloatArray:
-        enough = self._known.over(BETA_WINDOW) >= BETA_MINIMUM
-        weight = np.where(enough, self._sums[0], np.nan)
-        _, m, r, mm, mr = self._sums / weight
-        variance = mm - m * m
-        return np.asarray((mr - m * r) / np.where(variance > 0, variance, np.nan))
-
-
-class _Volatility:
-    """Exponentially weighted root mean square of daily returns, in the asset's own days: a missing row changes nothing."""
-
-    def __init__(self, assets: int) -> None:
-        self._square, self._weight, self._count = np.zeros(assets), np.zeros(assets), np.zeros(assets)
-        self._decay = 0.5 ** (1.0 / VOLATILITY_HALF_LIFE)
-
-    def add(self, row: FloatArray, known: BoolArray) -> None:
-        step = np.where(known, self._decay, 1.0)
-        self._square = step * self._square + row * row
-        self._weight = step * self._weight + known
-        self._count += known
-
-    def value(self) -> FloatArray:
-        weight = np.where(self._count >= VOLATILITY_MINIMUM, self._weight, np.nan)
-        return np.asarray(np.sqrt(self._square / weight))
-
-
-class _MedianVolume:
-    """Median value traded over the last month, of the days on which it is known."""
-
-    def __init__(self, assets: int) -> None:
-        self._rows = np.full((assets, MONTH), np.nan)
-
-    def add(self, t: int, row: FloatArray) -> None:
-        self._rows[:, t % MONTH] = row
-
-    def value(self) -> FloatArray:
-        ordered = np.sort(self._rows, axis=1)
-        known = np.isfinite(ordered).sum(axis=1)
-        low, high = np.maximum(known - 1, 0) // 2, known // 2
-        every = np.arange(len(ordered))
-        median = (ordered[every, low] + ordered[every, np.minimum(high, MONTH - 1)]) / 2
-        return np.where((2 * known >= MONTH) & (median > 0), median, np.nan)
-
-
-def _past_return(total: _RunningSum, rows: _RunningSum, far: int, near: int = 0) -> FloatArray:
-    """Return the compounded log return over (t - far, t - near]; NaN with rows on fewer than half of those days."""
-    return np.where(2 * rows.over(far, near) >= far - near, total.over(far, near), np.nan)
+def compound(returns: FloatArray, known: BoolArray) -> FloatArray:
+    """Return log(1 + r), 0 where not known, with r held above -99.99 %."""
+    return np.asarray(np.log1p(np.maximum(np.where(known, returns, 0.0), LOWEST_RETURN)))
 
 
 def _market_return(returns: FloatArray, size: FloatArray, members: BoolArray) -> float:
@@ -146,12 +68,73 @@ def _market_return(returns: FloatArray, size: FloatArray, members: BoolArray) ->
     return float((size[held] * returns[held]).sum() / size[held].sum()) if held.any() else float("nan")
 
 
+class _State:
+    """What the days so far leave behind: enough to describe the next one."""
+
+    def __init__(self, assets: int, spec: RiskSpec) -> None:
+        self._spec = spec
+        self._total, self._known = RunningSum(MOMENTUM_FAR, assets), RunningSum(MOMENTUM_FAR, assets)
+        self._beta, self._volatility = Beta(assets, spec.beta_lags), Volatility(assets)
+        self._volume, self._season = MedianVolume(assets), Seasonality(assets)
+        self._size, self._zeros = np.full(assets, np.nan), np.zeros(assets, dtype=np.int64)
+
+    def step(
+        self, panel: Panel, members: BoolArray, size: FloatArray, t: int
+    ) -> tuple[npt.NDArray[np.float32], FloatArray, BoolArray, tuple[int, int, int]]:
+        """Take in day t and return its rows of raw descriptors, sizes, usable returns and counts."""
+        row, date = panel.returns[t], panel.dates[t]
+        seen = np.isfinite(row)
+        split = seen & _suspected_splits(panel, t)
+        self._zeros = np.where(seen & (row == 0), self._zeros + 1, np.where(seen, 0, self._zeros))
+        stale = seen & (self._zeros > self._spec.stale_returns) & (self._spec.stale_returns > 0)
+        known, usable = seen & ~split, seen & ~split & ~stale
+        returns, log_returns = np.where(usable, row, np.nan), compound(row, known)
+        market = _market_return(returns, self._size, members[t - 1]) if t else float("nan")
+        self._total.add(log_returns)
+        self._known.add(known)
+        self._beta.add(returns, market)
+        self._volatility.add(np.where(usable, row, 0.0), usable)
+        self._volume.add(panel.dollar_volume[t])
+        beyond = usable & np.isfinite(market)
+        log_market = np.log1p(max(market, LOWEST_RETURN)) if np.isfinite(market) else 0.0
+        self._season.add(date, np.where(beyond, log_returns - log_market, 0.0), beyond)
+        self._size = np.where(np.isfinite(size[t]) & (size[t] > 0), size[t], self._size)
+        _check_sizes(panel, members[t], self._size, t)
+        raw = np.empty((len(self._spec.styles), len(row)), dtype=np.float32)
+        for column, style in enumerate(self._spec.styles):
+            raw[column] = self._describe(style, panel, members[t], t)
+        floored = int((known & (row <= LOWEST_RETURN)).sum())
+        return raw, self._size, usable, (floored, int(stale.sum()), int(split.sum()))
+
+    def _describe(self, style: str, panel: Panel, members: BoolArray, t: int) -> FloatArray:
+        if style == "beta":
+            return self._beta.value()
+        if style in ("size", "mid_cap"):
+            return np.asarray(np.log(self._size))
+        if style == "momentum":
+            return past_return(self._total, self._known, MOMENTUM_FAR, MOMENTUM_NEAR)
+        if style == "residual_volatility":
+            return self._volatility.value()
+        if style == "liquidity":
+            return np.asarray(np.log(self._volume.value() / self._size))
+        if style == "reversal_week":
+            return past_return(self._total, self._known, WEEK)
+        if style == "reversal_month":
+            return past_return(self._total, self._known, MONTH)
+        if style == "seasonality":
+            return self._season.value(panel.dates[t])
+        momentum = past_return(self._total, self._known, MOMENTUM_FAR, MOMENTUM_NEAR)
+        labels = [codes[t].astype(np.int64) for codes in (panel.industry, panel.sector) if codes is not None]
+        return group_return(momentum, self._size, members, labels, self._spec.thin_category)
+
+
 def trailing_descriptors(
     panel: Panel,
     members: BoolArray,
     size: FloatArray,
-    styles: tuple[str, ...],
+    spec: RiskSpec,
     *,
+    before: Descriptors | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Descriptors:
     """Return the descriptors behind the style exposures, each row from data up to that row only.
@@ -163,7 +146,10 @@ def trailing_descriptors(
         The estimation universe of each day.
     size : ndarray of shape (T, N)
         Market capitalisation or the data set's proxy, NaN where not known.
-    styles : tuple of str
+    spec : RiskSpec
+        Its `styles`, `beta_lags`, `stale_returns` and `thin_category` count.
+    before : Descriptors, optional
+        Of the panel's first days, with the same settings: only the days after them are walked.
     progress : callable, optional
         Called with (days done, days in all).
 
@@ -179,49 +165,47 @@ def trailing_descriptors(
     Notes
     -----
     beta: regression with intercept on the size-weighted return of the members of the day before, 252 days, half-life
-    63, from 63 returns on. momentum: log return from 252 to 21 days ago. volatility: exponentially weighted root mean
-    square, half-life 42, from 21 returns on. liquidity: log of the 21-day median value traded over size. reversal_week,
-    reversal_month: log return of the last 5 and 21 days. A day without a row adds a return of 0; a window is known when
-    the asset has rows on half of it.
+    63, from 63 returns on (`risk.trailing.Beta`). momentum: log return from 252 to 21 days ago. residual_volatility:
+    exponentially weighted root mean square, half-life 42, from 21 returns on; what beta and size say of it is taken out
+    later. liquidity: log of the 21-day median value traded over size. reversal_week, reversal_month: log return of the last
+    5 and 21 days. industry_momentum: size-weighted momentum of the other members of the industry, or of the sector where
+    it has fewer than `thin_category`. seasonality: mean log return beyond the market's, over the last five years, in the
+    calendar month of the next weekday. A day without a row adds a return of 0; a window is known when the asset has rows
+    on half of it.
+
+    Two kinds of return are not believed. After more than `stale_returns` zeros in a row a price is stale. A return beyond
+    +49 % or -33 % whose market cap moved, in logs, by less than a quarter of it is a split, or the like, that the data do
+    not adjust for. Both count as not known in betas, volatilities, seasonality and regressions, and the latter as 0 in
+    compounded returns.
     """
-    shape = panel.returns.shape
-    raw = np.full((shape[0], len(styles), shape[1]), np.nan, dtype=np.float32)
-    carried, floored = np.full(shape, np.nan), np.zeros(shape[0], dtype=np.int64)
-    total, rows = _RunningSum(MOMENTUM_FAR, shape[1]), _RunningSum(MOMENTUM_FAR, shape[1])
-    beta, volatility, volume = _Beta(panel.returns), _Volatility(shape[1]), _MedianVolume(shape[1])
-    last_size = np.full(shape[1], np.nan)
-    for t in range(shape[0]):
-        row = panel.returns[t]
-        known = np.isfinite(row)
-        filled = np.where(known, row, 0.0)
-        floored[t] = int((filled <= LOWEST_RETURN).sum())
-        total.add(np.log1p(np.maximum(filled, LOWEST_RETURN)))
-        rows.add(known)
-        beta.add(t, _market_return(row, last_size, members[t - 1]) if t else float("nan"))
-        volatility.add(filled, known)
-        volume.add(t, panel.dollar_volume[t])
-        last_size = np.where(np.isfinite(size[t]) & (size[t] > 0), size[t], last_size)
-        carried[t] = last_size
-        _check_sizes(panel, members[t], last_size, t)
-        for column, style in enumerate(styles):
-            if style == "beta":
-                raw[t, column] = beta.value()
-            elif style == "size":
-                raw[t, column] = np.log(last_size)
-            elif style == "momentum":
-                raw[t, column] = _past_return(total, rows, MOMENTUM_FAR, MOMENTUM_NEAR)
-            elif style == "residual_volatility":
-                raw[t, column] = volatility.value()
-            elif style == "liquidity":
-                raw[t, column] = np.log(volume.value() / last_size)
-            elif style == "reversal_week":
-                raw[t, column] = _past_return(total, rows, WEEK)
-            elif style == "reversal_month":
-                raw[t, column] = _past_return(total, rows, MONTH)
+    days, assets = panel.returns.shape
+    kinds: tuple[tuple[tuple[int, ...], npt.DTypeLike], ...] = (
+        ((len(spec.styles), assets), np.float32),
+        ((assets,), np.float64),
+        ((assets,), np.bool_),
+        ((len(_RULES),), np.int64),
+    )
+    if before is None:
+        start, state = 0, _State(assets, spec)
+        tables = tuple(GrowingRows(shape, kind, days) for shape, kind in kinds)
+    else:
+        start, state = len(before.raw), copy.deepcopy(before._state)
+        tables = tuple(table.continued(start, days - start) for table in before._rows)
+    for t in range(start, days):
+        for table, row in zip(tables, state.step(panel, members, size, t), strict=True):
+            table.append(np.asarray(row))
         if progress is not None:
-            progress(t + 1, shape[0])
-    frozen: npt.NDArray[np.float32] = freeze(raw)
-    return Descriptors(styles, frozen, freeze(carried), freeze(floored))
+            progress(t + 1, days)
+    raw, sizes, usable, counts = (table.view() for table in tables)
+    return Descriptors(spec.styles, raw, sizes, usable, counts, state, tables)
+
+
+def _suspected_splits(panel: Panel, t: int) -> BoolArray:
+    if panel.market_cap is None or t == 0:
+        return np.zeros(len(panel.assets), dtype=np.bool_)
+    jump = np.abs(np.log1p(np.maximum(panel.returns[t], LOWEST_RETURN)))
+    moved = np.abs(np.log(panel.market_cap[t] / panel.market_cap[t - 1]))
+    return np.asarray((jump > SPLIT_JUMP) & (moved < SPLIT_SHARE * jump))
 
 
 def _check_sizes(panel: Panel, members: BoolArray, size: FloatArray, t: int) -> None:

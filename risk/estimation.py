@@ -12,7 +12,7 @@ from risk.exposures import day_exposures
 from risk.history import FactorHistory, factor_history
 from risk.model import FactorModel
 from risk.panel import Panel, UserExposures
-from risk.spec import RiskSpec
+from risk.spec import REGRESSION_SETTINGS, RiskSpec
 from risk.specific import LOOKBACK_HALF_LIVES, specific_risk
 
 __all__ = ["Estimate", "estimate", "estimate_with_counts"]
@@ -26,17 +26,17 @@ class Estimate:
     ----------
     model : FactorModel
     history_days : int
-        Days of factor returns behind it.
+        Days, or weeks, of factor returns behind it.
     filled_exposures : int
         Style exposures that were not known and are 0, the market average.
     clipped_exposures : int
         Members' style values cut at the winsor limit.
     unclassified : tuple of str
-        Assets with no column in a family of categories.
+        Assets with no column among the countries or sectors that are factors.
     pooled : tuple of str
-        Labels whose assets are in ``(other)``, as ``country:Malta``; ``country:`` for those without one.
+        Labels without a column of their own, as ``country:Malta``; ``country:`` for assets without one (`DayExposures`).
     absent : tuple of str
-        Styles and signals that are no factor that day: too few members have one, or all have the same.
+        Styles and signals that are no factor that day: too few members have one, all have the same, or categories explain it.
     blended_factors : tuple of str
         Factors with a short history, whose variance is partly or wholly that of their family.
     floored_eigenvalues : int
@@ -132,16 +132,17 @@ def estimate_with_counts(
     exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, members[day], members[day], spec, user)
     factors, X = exposures.factors, exposures.matrix
     returns, present = _factor_rows(history, factors, days)
-    covariance = factor_covariance(returns, present, factors, spec, panel.periods_per_year)
+    lengths, periods = spec.in_regressions(), panel.periods_per_year / spec.sessions
+    covariance = factor_covariance(returns, present, factors, lengths, periods)
     pool = np.flatnonzero(members[day] | wanted)
-    first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * spec.specific_half_life))
+    first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * lengths.specific_half_life))
     specific = specific_risk(
         np.ascontiguousarray(history.specific_returns[days[first:]][:, pool]),
         sizes[pool],
         members[day][pool],
         X[pool][:, [name.startswith("style:") for name in factors]],
-        spec,
-        panel.periods_per_year,
+        lengths,
+        periods,
     )
     rows = np.flatnonzero(wanted)
     model = FactorModel(
@@ -180,8 +181,8 @@ def _check_history(history: FactorHistory, panel: Panel, spec: RiskSpec, day: in
         )
     if history.spec.regression_settings() != spec.regression_settings():
         raise DataError(
-            "`history` was computed with other regression settings than `spec` (styles, winsor, return_winsor, "
-            "thin_category or minimum_assets). Compute it again with `factor_history`, or leave it out."
+            "`history` was computed with other regression settings than `spec` ("
+            f"{', '.join(REGRESSION_SETTINGS)}). Compute it again with `factor_history`, or leave it out."
         )
     if user is not None and (user.values.shape[2] != len(panel.assets) or len(user.values) <= day):
         raise DataError(
@@ -207,9 +208,10 @@ def _check_assets(members: BoolArray, wanted: BoolArray, panel: Panel, spec: Ris
 
 def _regression_days(history: FactorHistory, day: int, spec: RiskSpec) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     days = np.flatnonzero(np.isfinite(history.r_squared[: day + 1]))
-    if len(days) < spec.minimum_history:
+    wanted = spec.in_regressions().minimum_history
+    if len(days) < wanted:
         raise DataError(
-            f"`panel` must give at least {spec.minimum_history} days of factor returns up to "
+            f"`panel` must give at least {wanted} {'days' if spec.sessions == 1 else 'weeks'} of factor returns up to "
             f"{history.dates[day].date()}; it gives {len(days)}. Start later, or lower `minimum_history` in RiskSpec."
         )
     return days

@@ -1,4 +1,4 @@
-"""Exposures of one day: a market column of ones, country and sector membership, standardised styles and signals."""
+"""Exposures of one day: a market column of ones, membership of categories, standardised styles and signals."""
 
 from __future__ import annotations
 
@@ -7,45 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from risk.categories import OTHER, DayCategories, day_categories
 from risk.checks import BoolArray, FloatArray
 from risk.panel import Panel, UserExposures
 from risk.regression import robust_limits
 from risk.spec import RiskSpec
 
-__all__ = [
-    "OTHER",
-    "Categories",
-    "DayExposures",
-    "day_exposures",
-    "factor_order",
-    "pool_categories",
-    "standardise",
-    "style_names",
-]
+__all__ = ["DayExposures", "day_exposures", "factor_order", "orthogonalise", "standardise", "style_names"]
 
-OTHER = "(other)"
 _COARSE = 10.0
 _FAMILIES = ("market", "country", "currency", "sector", "industry", "style", "signal", "blind")
-
-
-@dataclass(frozen=True, eq=False)
-class Categories:
-    """The categories of one family on one day.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Sorted by name, ``(other)`` last; empty where the family has one category or none.
-    column : int ndarray
-        Column of each label's code; the last entry is for code -1. -1: no exposure to this family. A label that no
-        asset of the regression has goes to ``(other)`` where there is one.
-    pooled : tuple of str
-        Labels with assets that day that are in ``(other)``; an asset without a label counts as label ``""``.
-    """
-
-    names: tuple[str, ...]
-    column: npt.NDArray[np.int64]
-    pooled: tuple[str, ...]
+# What these styles are regressed on: size and its cube, risk and beta tell the same story in part.
+_AGAINST = {"style:residual_volatility": ("style:beta", "style:size"), "style:mid_cap": ("style:size",)}
+# Share of a style's variance within a family of categories below which the categories say it already.
+_LEAST_WITHIN = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +31,25 @@ class DayExposures:
     ----------
     factors : tuple of str, length K
     matrix : ndarray of shape (N, K)
-    families : tuple of slice
-        The columns of each family whose factor returns are constrained to a size-weighted sum of zero.
+    families : tuple of int ndarray
+        Groups of columns whose factor returns are constrained to a size-weighted sum of zero (`risk.categories`).
     filled : int ndarray of shape (N,)
         Styles of each asset that were not known and are 0, the market average.
     clipped : int
         Members' style values cut at the winsor limit.
     unclassified : bool ndarray of shape (N,)
-        Assets without a column in a family that has factors: their label is thin, and so is the pool.
+        Assets without a column among the countries or sectors that are factors: their label is thin, and so is the pool.
     pooled : tuple of str
+        Labels without a column of their own: thin countries and sectors are in ``(other)``, thin industries move with
+        their sector, and a currency of one country with that.
     absent : tuple of str
-        Styles and signals that are no factor that day: fewer than half of the members have one, or all have the same.
+        Styles and signals that are no factor that day: fewer than half of the members have one, all have the same, or
+        a family of categories explains more than 98 % of it (industry momentum and the user's own are looked at).
     """
 
     factors: tuple[str, ...]
     matrix: FloatArray
-    families: tuple[slice, ...]
+    families: tuple[npt.NDArray[np.int64], ...]
     filled: npt.NDArray[np.int64]
     clipped: int
     unclassified: BoolArray
@@ -108,40 +86,91 @@ def standardise(raw: FloatArray, members: BoolArray, size: FloatArray, winsor: f
     values = np.clip(raw, *robust_limits(raw[known], _COARSE))
     centre, width = values[known].mean(), winsor * values[known].std()
     values = np.clip(values, centre - width, centre + width)
+    scaled = _rescale(values, known, size)
+    return None if scaled is None else (scaled, int((values[known] != raw[known]).sum()))
+
+
+def _rescale(values: FloatArray, known: BoolArray, size: FloatArray) -> FloatArray | None:
+    """Return values with size-weighted mean 0 and standard deviation 1 over the known; None where all are the same."""
     sample, weights = values[known], size[known]
     scale = sample.std()
     if not scale > 1e-12 * max(1.0, float(np.abs(sample).max())):
         return None
-    cut = int((values[known] != raw[known]).sum())
-    return (values - (weights * sample).sum() / weights.sum()) / scale, cut
+    return np.asarray((values - (weights * sample).sum() / weights.sum()) / scale)
 
 
-def pool_categories(codes: npt.NDArray[np.int16], labels: tuple[str, ...], thin: int) -> Categories:
-    """Return the categories of a family, the thin ones pooled.
+def orthogonalise(
+    style: FloatArray, others: list[FloatArray], members: BoolArray, size: FloatArray
+) -> FloatArray | None:
+    """Return what the others do not say of a style, standardised again; None where nothing is left.
 
-    Categories of fewer than `thin` assets, and the assets without a label, are pooled in ``(other)``. A pool that is
-    still thin is no factor: its assets have no exposure to the family. With one category left, pool included, the
-    family says nothing beside the market and is dropped.
+    Regression with intercept over the members whose style is known, weighted by the root of size, as the daily regression
+    is: its styles are then uncorrelated in its own weights.
 
     Parameters
     ----------
-    codes : int ndarray
-        One per asset of the regression; -1 where there is no label.
-    labels : tuple of str
-    thin : int
+    style : ndarray of shape (N,)
+        NaN where not known.
+    others : list of ndarray of shape (N,)
+        NaN, where not known, counts 0.
+    members : bool ndarray of shape (N,)
+    size : ndarray of shape (N,)
     """
-    counts = np.bincount(codes.astype(np.int64) % (len(labels) + 1), minlength=len(labels) + 1)
-    by_name = sorted(range(len(labels)), key=lambda code: labels[code])
-    kept = [code for code in by_name if counts[code] >= thin]
-    pool = [code for code in by_name if 0 < counts[code] < thin] + ([-1] if counts[-1] else [])
-    pooled = bool(pool) and int(counts[pool].sum()) >= thin
-    names = tuple(labels[code] for code in kept) + ((OTHER,) if pooled else ())
-    column = np.full(len(labels) + 1, -1, dtype=np.int64)
-    if len(names) <= 1:
-        return Categories((), column, ())
-    column[:] = len(kept) if pooled else -1
-    column[kept] = np.arange(len(kept))
-    return Categories(names, column, tuple(labels[code] if code >= 0 else "" for code in pool) if pooled else ())
+    known = members & np.isfinite(style)
+    design = np.column_stack([np.ones(len(style)), *[np.nan_to_num(other) for other in others]])
+    root = np.sqrt(np.sqrt(size[known]))
+    slopes = np.linalg.lstsq(design[known] * root[:, None], style[known] * root, rcond=None)[0]
+    return _rescale(style - design @ slopes, known, size)
+
+
+def _is_of_categories(style: FloatArray, categories: DayCategories, sample: BoolArray, size: FloatArray) -> bool:
+    """Return whether a family of categories explains nearly all of a style over the regression's assets."""
+    known = sample & np.isfinite(style)
+    weights, values = np.sqrt(size[known]), style[known]
+    mean = (weights * values).sum() / weights.sum()
+    total = (weights * (values - mean) ** 2).sum()
+    for family in categories.families.values():
+        at = family.column[known] + 1
+        mass = np.bincount(at, weights=weights)
+        means = np.bincount(at, weights=weights * values) / np.where(mass > 0, mass, 1.0)
+        if (weights * (values - means[at]) ** 2).sum() < _LEAST_WITHIN * total:
+            return True
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class _Styles:
+    columns: dict[str, FloatArray]
+    clipped: int
+    absent: tuple[str, ...]
+
+
+def _standard_styles(
+    rows: dict[str, FloatArray], own: frozenset[str], members: BoolArray, size: FloatArray, spec: RiskSpec
+) -> _Styles:
+    """Return the styles of a day, NaN where not known; `own` are those that the model estimates itself."""
+    columns: dict[str, FloatArray] = {}
+    clipped, absent = 0, []
+    for name, row in rows.items():
+        standard = standardise(row, members, size, spec.winsor)
+        if standard is not None and name == "style:mid_cap" and name in own:
+            standard = standardise(standard[0] ** 3, members, size, spec.winsor)
+        if standard is None:
+            absent.append(name)
+            continue
+        columns[name] = standard[0]
+        clipped += standard[1]
+    for name, against in _AGAINST.items():
+        others = [columns[other] for other in against if other in columns]
+        if not (spec.orthogonalise and name in own and name in columns and others):
+            continue
+        left = orthogonalise(columns[name], others, members, size)
+        if left is None:
+            absent.append(name)
+            del columns[name]
+        else:
+            columns[name] = left
+    return _Styles(columns, clipped, tuple(absent))
 
 
 def day_exposures(
@@ -172,38 +201,40 @@ def day_exposures(
     user : UserExposures, optional
     """
     n = len(members)
-    factors, blocks, families = ["market"], [np.ones((n, 1))], []
-    unclassified, pooled = np.zeros(n, dtype=np.bool_), []
-    for family, codes, labels in (
-        ("country", panel.country[t], panel.countries),
-        ("sector", panel.sector[t], panel.sectors),
-    ):
-        categories = pool_categories(codes[sample], labels, spec.thin_category)
-        pooled += [f"{family}:{label}" for label in categories.pooled]
-        if not categories.names:
-            continue
-        column = categories.column[codes.astype(np.int64)]
-        unclassified |= column < 0
-        families.append(slice(len(factors), len(factors) + len(categories.names)))
-        factors += [f"{family}:{name}" for name in categories.names]
-        blocks.append((column[:, None] == np.arange(len(categories.names))).astype(np.float64))
-    filled, clipped = np.zeros(n, dtype=np.int64), 0
-    absent = []
-    rows = {f"style:{style}": row for style, row in zip(spec.styles, raw, strict=True)}
-    if user is not None:
-        rows |= dict(zip(user.factors, user.values[t], strict=True))
-    for style in style_names(spec, user):
-        standard = standardise(rows[style].astype(np.float64), members, size, spec.winsor)
-        if standard is None:
-            absent.append(style)
-            continue
-        missing = ~np.isfinite(standard[0])
-        filled += missing
-        clipped += standard[1]
-        factors.append(style)
-        blocks.append(np.where(missing, 0.0, standard[0])[:, None])
+    categories = day_categories(panel, t, sample, spec)
+    factors, blocks, start = ["market"], [np.ones((n, 1))], {}
+    for name, family in categories.families.items():
+        start[name] = len(factors)
+        factors += [f"{name}:{label}" for label in family.names]
+        blocks.append((family.column[:, None] == np.arange(len(family.names))).astype(np.float64))
+    thin = [
+        family.column < 0
+        for name, family in categories.families.items()
+        if name in ("country", "sector") and family.names
+    ]
+    given = {f"style:{style}": row for style, row in zip(spec.styles, raw, strict=True)}
+    theirs = {} if user is None else dict(zip(user.factors, user.values[t], strict=True))
+    rows = {name: (given | theirs)[name].astype(np.float64) for name in style_names(spec, user)}
+    styles = _standard_styles(rows, frozenset(given) - frozenset(theirs), members, size, spec)
+    looked_at = {"style:industry_momentum", *theirs}
+    said = [
+        name
+        for name, column in styles.columns.items()
+        if name in looked_at and _is_of_categories(column, categories, sample, size)
+    ]
+    kept = [name for name in rows if name in styles.columns and name not in said]
+    columns = [styles.columns[name] for name in kept]
+    missing = [~np.isfinite(column) for column in columns]
+    blocks += [np.where(bad, 0.0, column)[:, None] for bad, column in zip(missing, columns, strict=True)]
     return DayExposures(
-        tuple(factors), np.hstack(blocks), tuple(families), filled, clipped, unclassified, tuple(pooled), tuple(absent)
+        factors=(*factors, *kept),
+        matrix=np.hstack(blocks),
+        families=tuple(np.array([start[family] + k for family, k in group]) for group in categories.groups),
+        filled=np.sum(missing, axis=0, dtype=np.int64) if missing else np.zeros(n, dtype=np.int64),
+        clipped=styles.clipped,
+        unclassified=np.any(thin, axis=0) if thin else np.zeros(n, dtype=np.bool_),
+        pooled=tuple(f"{name}:{label}" for name, family in categories.families.items() for label in family.pooled),
+        absent=(*styles.absent, *said),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from risk.checks import BoolArray, DataError, FloatArray, check_labels, freeze
 __all__ = ["Panel", "UserExposures"]
 
 Codes = npt.NDArray[np.int16]
+_BY_DAY = ("returns", "has_row", "close", "market_cap", "dollar_volume", "country", "sector", "industry", "currency")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,12 @@ class Panel:
     delisting_return : ndarray of shape (N,)
         Return booked when the asset is gone; NaN where none is given.
     periods_per_year : int
+    industry, currency : int16 ndarray of shape (T, N) or None
+        Like `country`; None: the data has no such column. A currency is given only where `returns` are in the base currency:
+        local returns hold no currency risk.
+    industries, currencies : tuple of str
+    base_currency : str
+        Of the returns; no factor.
     """
 
     dates: pd.DatetimeIndex
@@ -56,10 +63,15 @@ class Panel:
     sectors: tuple[str, ...]
     delisting_return: FloatArray
     periods_per_year: int = 252
+    industry: Codes | None = None
+    currency: Codes | None = None
+    industries: tuple[str, ...] = ()
+    currencies: tuple[str, ...] = ()
+    base_currency: str = ""
 
     def __post_init__(self) -> None:
         shape = (len(self.dates), len(self.assets))
-        for name in ("returns", "has_row", "close", "market_cap", "dollar_volume", "country", "sector"):
+        for name in _BY_DAY:
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 raise DataError(f"`{name}` must have shape {shape}; got {array.shape}.")
@@ -68,22 +80,9 @@ class Panel:
 
     def until(self, t: int) -> Panel:
         """Return the panel of days 0..t: everything that is known at the close of day t."""
-        cut = slice(0, t + 1)
-        return Panel(
-            dates=self.dates[cut],
-            assets=self.assets,
-            returns=self.returns[cut],
-            has_row=self.has_row[cut],
-            close=self.close[cut],
-            market_cap=None if self.market_cap is None else self.market_cap[cut],
-            dollar_volume=self.dollar_volume[cut],
-            country=self.country[cut],
-            sector=self.sector[cut],
-            countries=self.countries,
-            sectors=self.sectors,
-            delisting_return=self.delisting_return,
-            periods_per_year=self.periods_per_year,
-        )
+        given = {name: getattr(self, name) for name in _BY_DAY}
+        cut = {name: array[: t + 1] for name, array in given.items() if array is not None}
+        return replace(self, dates=self.dates[: t + 1], **cut)
 
 
 @dataclass(frozen=True, eq=False)

@@ -130,7 +130,7 @@ def test_a_jump_moves_its_own_specific_return_and_hardly_the_factors(
     returns = market.panel.returns.copy()
     largest = int(np.argmax(market.size[0]))
     returns[500, largest] = 4.0
-    panel = dataclasses.replace(market.panel, returns=returns)
+    panel = dataclasses.replace(market.panel, returns=returns, market_cap=None)
     jumped = factor_history(panel, market.members, market.size, spec)
     assert jumped.counts["winsorised"].iloc[500] == 1
     assert np.abs(jumped.factor_returns[500] - history.factor_returns[500]).max() < 0.06

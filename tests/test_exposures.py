@@ -11,8 +11,9 @@ import statsmodels.api as sm
 from planted_market import PlantedMarket, plant
 
 from risk import DataError, RiskSpec
+from risk.categories import pool_categories
 from risk.descriptors import trailing_descriptors
-from risk.exposures import day_exposures, factor_order, pool_categories, standardise
+from risk.exposures import day_exposures, factor_order, standardise
 from risk.panel import UserExposures
 from risk.spec import STYLES
 
@@ -26,7 +27,7 @@ def market() -> PlantedMarket:
 
 @pytest.fixture(scope="module")
 def raw(market: PlantedMarket) -> dict[str, np.ndarray]:
-    result = trailing_descriptors(market.panel, market.members, market.size, STYLES)
+    result = trailing_descriptors(market.panel, market.members, market.size, RiskSpec(styles=STYLES))
     return {style: result.raw[:, k] for k, style in enumerate(STYLES)}
 
 
@@ -72,20 +73,20 @@ def test_size_is_carried_over_missing_rows_and_must_be_known_for_members(market:
     size = np.where(market.panel.has_row, market.size * (1 + 0.001 * np.arange(400))[:, None], np.nan)
     members = market.members.copy()
     members[:10] = False
-    result = trailing_descriptors(market.panel, members, size, ("size",))
+    result = trailing_descriptors(market.panel, members, size, RiskSpec(styles=("size",)))
     np.testing.assert_array_equal(result.size[20:], pd.DataFrame(size).ffill().to_numpy()[20:])
     size[:, 3] = np.nan
     members[20:, 3] = True
     with pytest.raises(DataError, match="'A003' has none"):
-        trailing_descriptors(market.panel, members, size, ("size",))
+        trailing_descriptors(market.panel, members, size, RiskSpec(styles=("size",)))
 
 
 def test_a_total_loss_is_floored_and_counted(market: PlantedMarket) -> None:
     returns = market.panel.returns.copy()
     returns[50, 2] = -1.0
-    panel = dataclasses.replace(market.panel, returns=returns)
-    result = trailing_descriptors(panel, market.members, market.size, ("reversal_week",))
-    assert result.floored_returns.nonzero()[0].tolist() == [50]
+    panel = dataclasses.replace(market.panel, returns=returns, market_cap=None)
+    result = trailing_descriptors(panel, market.members, market.size, RiskSpec(styles=("reversal_week",)))
+    assert result.counts[:, 0].nonzero()[0].tolist() == [50]
     assert not np.isinf(result.raw).any()
     assert result.raw[50, 0, 2] < np.log(1e-3)
 
@@ -150,7 +151,7 @@ def test_a_family_with_one_category_is_dropped(counts: tuple[int, ...]) -> None:
 
 def test_exposures_of_a_day_count_what_they_fill(market: PlantedMarket) -> None:
     spec = RiskSpec(styles=("size", "momentum"))
-    descriptors = trailing_descriptors(market.panel, market.members, market.size, spec.styles)
+    descriptors = trailing_descriptors(market.panel, market.members, market.size, spec)
     raw = descriptors.raw[399].copy()
     raw[1, :3] = np.nan
     day = day_exposures(market.panel, 399, raw, market.size[399], market.members[399], market.members[399], spec)
@@ -165,7 +166,7 @@ def test_exposures_of_a_day_count_what_they_fill(market: PlantedMarket) -> None:
 
 def test_renumbering_the_labels_changes_nothing(market: PlantedMarket) -> None:
     spec = RiskSpec(styles=("size",))
-    raw = trailing_descriptors(market.panel, market.members, market.size, spec.styles).raw[50]
+    raw = trailing_descriptors(market.panel, market.members, market.size, spec).raw[50]
     names = market.panel.countries
     other = dataclasses.replace(
         market.panel, countries=("Atlantis", *names[::-1]), country=(len(names) - market.panel.country).astype(np.int16)
@@ -185,7 +186,7 @@ def user_exposures(market: PlantedMarket, *factors: str) -> UserExposures:
 
 def test_user_exposures_stand_beside_the_styles_or_take_their_place(market: PlantedMarket) -> None:
     spec = RiskSpec(styles=("size", "reversal_week"))
-    raw = trailing_descriptors(market.panel, market.members, market.size, spec.styles).raw[300]
+    raw = trailing_descriptors(market.panel, market.members, market.size, spec).raw[300]
     user = user_exposures(market, "signal:mix", "style:size", "style:value")
     size, members = market.size[300], market.members[300]
     day = day_exposures(market.panel, 300, raw, size, members, members, spec, user)
@@ -199,7 +200,7 @@ def test_user_exposures_stand_beside_the_styles_or_take_their_place(market: Plan
 
 def test_user_exposures_that_are_not_known_are_filled_counted_or_absent(market: PlantedMarket) -> None:
     spec = RiskSpec(styles=("size",))
-    raw = trailing_descriptors(market.panel, market.members, market.size, spec.styles).raw[300]
+    raw = trailing_descriptors(market.panel, market.members, market.size, spec).raw[300]
     user = user_exposures(market, "style:value", "style:quality", "signal:mix")
     values = user.values.copy()
     values[300, 0, :5], values[300, 1, 5:], values[300, 2] = np.nan, np.nan, 1.0
