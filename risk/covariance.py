@@ -113,7 +113,7 @@ def _blend_short(
 
 
 def factor_covariance(
-    returns: FloatArray, present: BoolArray, factors: tuple[str, ...], spec: RiskSpec, periods_per_year: int
+    returns: FloatArray, present: BoolArray, factors: tuple[str, ...], spec: RiskSpec, periods_per_year: float
 ) -> FactorCovariance:
     """Return the forecast covariance of factors from their daily returns.
 
@@ -124,7 +124,7 @@ def factor_covariance(
     present : bool ndarray of shape (T, K)
     factors : tuple of str, length K
     spec : RiskSpec
-    periods_per_year : int
+    periods_per_year : float
 
     Raises
     ------

@@ -133,7 +133,7 @@ def eigenfactor_bias(correlation: FloatArray, error: EstimationError, simulation
     DataError
         If there is no floor and there are fewer effective observations than factors: v is then infinite.
     """
-    values, vectors = np.linalg.eigh(correlation)
+    values = np.linalg.eigvalsh(correlation)
     null = values <= _NULL * values[-1]
     effective = 1 / max(error.volatility, error.correlation)
     if floor == 0 and effective < (~null).sum():

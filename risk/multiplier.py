@@ -1,4 +1,4 @@
-"""Volatility-regime multiplier: is everything more, or less, volatile of late than the forecasts said?
+"""Volatility-regime multiplier: by how much all is more, or less, volatile of late than the forecasts said.
 
 For each day t, the cross-sectional bias statistic compares what came with the exponentially weighted variances s^2 that
 were known before that day, over all series k at once:
@@ -27,6 +27,7 @@ __all__ = ["CUT", "RegimeMultiplier", "regime_multiplier"]
 CUT = 10.0
 _MINIMUM_DAYS = 63
 _WINDOW_HALF_LIVES = 5
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RegimeMultiplier:
     days : int
         Days that count: some series had its 63 days before them.
     cut : int
-        Returns cut at ten times the day's robust deviation.
+        Returns cut at ten times what they were forecast to be, on that day.
     """
 
     variance: float
@@ -48,32 +49,56 @@ class RegimeMultiplier:
     cut: int
 
 
-def _variances_before(squares: FloatArray, known: FloatArray, half_life: float, first: int) -> FloatArray:
-    """Return exponentially weighted variances known before each day from `first` on, shape (T - first, n).
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What is known of each series before a day: decayed sums of squares and of presence, days, plain sum of squares."""
 
-    NaN for a series with fewer than 63 known days by then.
-    """
-    decay = 0.5 ** (1 / half_life)
+    total: FloatArray
+    weight: FloatArray
+    days: FloatArray
+    plain: FloatArray
+
+
+def _state_before(returns: FloatArray, known: BoolArray, decay: float, first: int) -> _State:
     weights = decay ** np.arange(first - 1, -1, -1)
-    total, weight = weights @ squares[:first], weights @ known[:first]
-    days = known[:first].sum(axis=0)
-    result = np.full((len(squares) - first, squares.shape[1]), np.nan)
-    for row, square, present in zip(result, squares[first:], known[first:], strict=True):
+    total, weight, days, plain = np.zeros((4, returns.shape[1]))
+    for start in range(0, first, _BLOCK):  # blocks that stay in the processor's cache
+        rows = slice(start, min(start + _BLOCK, first))
+        square, present = returns[rows] ** 2, known[rows].astype(np.float64)
+        total += weights[rows] @ square
+        weight += weights[rows] @ present
+        days += present.sum(axis=0)
+        plain += square.sum(axis=0)
+    return _State(total, weight, days, plain)
+
+
+def _variances_before(squares: FloatArray, known: FloatArray, decay: float, state: _State) -> FloatArray:
+    """Return the exponentially weighted variances known before each day, shape (T, n), from the state before the first.
+
+    0 for a series with fewer than 63 known days by then.
+    """
+    total, weight, days = state.total.copy(), state.weight.copy(), state.days.copy()
+    result = np.zeros(squares.shape)
+    for row, square, present in zip(result, squares, known, strict=True):
         np.divide(total, weight, out=row, where=days >= _MINIMUM_DAYS)
-        total, weight, days = decay * total + square, decay * weight + present, days + present
+        total *= decay
+        total += square
+        weight *= decay
+        weight += present
+        days += present
     return result
 
 
-def _cut_ratios(ratios: FloatArray) -> tuple[FloatArray, int]:
-    """Return squared returns over variances, cut at (10 r)^2, and how many were.
+def _cut_squares(squares: FloatArray, variances: FloatArray) -> tuple[FloatArray, int]:
+    """Return squares of at most (10 r)^2 variances, and how many were cut; variances of 0 do not count.
 
-    r is 1.4826 times the day's median of |y|/s, and at least 1, so that a calm day cuts nothing. NaN where not known.
+    r^2 is the day's mean of squares over variances, each first cut at 10^2, and at least 1: what all series do on a day
+    of crisis is kept, what one does is not.
     """
-    ordered = np.sort(ratios, axis=1)
-    middle = np.maximum(np.isfinite(ratios).sum(axis=1) - 1, 0) // 2
-    median = np.nan_to_num(ordered[np.arange(len(ratios)), middle])
-    limit = CUT**2 * np.maximum(1.0, 1.4826**2 * median)[:, None]
-    return np.minimum(ratios, limit), int((ratios > limit).sum())
+    ratios = np.divide(squares, variances, out=np.zeros_like(squares), where=variances > 0)
+    counts = np.maximum((variances > 0).sum(axis=1), 1)
+    limit = CUT**2 * np.maximum(1.0, np.minimum(ratios, CUT**2).sum(axis=1) / counts)[:, None]
+    return np.minimum(ratios, limit) * variances, int((ratios > limit).sum())
 
 
 def regime_multiplier(
@@ -99,16 +124,14 @@ def regime_multiplier(
     Menchero, Orr, Wang (2011), The Barra US Equity Model (USE4), Methodology Notes, sections 4 and 5.
     """
     first = max(0, len(returns) - int(_WINDOW_HALF_LIVES * half_life))
-    squares, present = returns * returns, known.astype(np.float64)
-    unit = squares.sum(axis=0) / np.maximum(present.sum(axis=0), 1.0)
-    counted = (weights > 0) & (unit > 0)
-    if not counted.all():
-        squares, present, unit, weights = squares[:, counted], present[:, counted], unit[counted], weights[counted]
-    before = _variances_before(squares, present, volatility_half_life, first)
-    before[(present[first:] == 0) | ~(before > 0)] = np.nan
-    ratios, cut = _cut_ratios(squares[first:] / before)
-    share = weights / unit
-    came, forecast = np.nan_to_num(ratios * before) @ share, np.nan_to_num(before) @ share
+    decay = 0.5 ** (1 / volatility_half_life)
+    state = _state_before(returns, known, decay, first)
+    squares, present = returns[first:] ** 2, known[first:].astype(np.float64)
+    before = _variances_before(squares, present, decay, state) * (present * (weights > 0))
+    unit = (state.plain + squares.sum(axis=0)) / np.maximum(state.days + present.sum(axis=0), 1.0)
+    share = np.divide(weights, unit, out=np.zeros_like(unit), where=unit > 0)
+    kept, cut = _cut_squares(squares, before)
+    came, forecast = kept @ share, before @ share
     valid = forecast > 0
     if not valid.any():
         return RegimeMultiplier(1.0, 0, cut)

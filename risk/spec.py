@@ -88,7 +88,8 @@ class RiskSpec(BaseModel):
         Lowest eigenvalue of the factors' correlation matrix, whose eigenvalues average 1: keeps an optimizer from
         leaning on combinations of factors that only look riskless.
     specific_shrinkage : float
-        q of the shrinkage of specific volatilities to their size bucket; 0 switches it off.
+        Strength of the shrinkage of specific volatilities to their size decile: 1 is Bayes' rule for the noise of each
+        estimate, 0 switches it off.
     specific_robust : bool
         An asset whose standard deviation is more than twice its robust one (from its quartiles) leans on the structural
         estimate: one jump, or weeks of a stale price, do not make its volatility.
@@ -138,7 +139,7 @@ class RiskSpec(BaseModel):
     eigenvalue_floor: float = Field(default=0.01, ge=0, lt=1)
     specific_half_life: float = Field(default=84.0, gt=0)
     specific_newey_west_lags: int = Field(default=1, ge=0)
-    specific_shrinkage: float = Field(default=0.1, ge=0)
+    specific_shrinkage: float = Field(default=1.0, ge=0)
     specific_robust: bool = False
     specific_floor: float = Field(default=0.05, gt=0)
     eigenfactor_simulations: int = Field(default=0, ge=0)
