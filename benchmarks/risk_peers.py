@@ -29,10 +29,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import pandas as pd
@@ -238,9 +238,7 @@ def main() -> None:
         decided = dates.get_indexer(pd.DatetimeIndex(weights["date"].unique()))
         active, size = active_assets(market, data.settings.stale_days)
         first = int(np.argmax(active.any(axis=1))) + PEER_WARM_UP
-        pairs = [(row, after) for row, after in zip(decided[:-1], decided[1:], strict=True) if row >= first][
-            :: given.every
-        ]
+        pairs = [(row, after) for row, after in pairwise(decided) if row >= first][:: given.every]
         targets = weights.pivot_table(index="date", columns="asset", values="target").reindex(
             columns=list(market.panel.assets)
         )

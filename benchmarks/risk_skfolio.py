@@ -1,7 +1,7 @@
 """skfolio's characteristics factor model, fitted as a user who knows it would. Runs in an interpreter that has skfolio.
 
     python benchmarks/risk_skfolio.py forecasts FOLDER   one model per row asked for: FOLDER/model-<row>.npz
-    python benchmarks/risk_skfolio.py speed FOLDER       seconds and peak MB, as JSON
+    python benchmarks/risk_skfolio.py speed FOLDER       processor seconds and peak MB, as JSON
 
 FOLDER holds panel.npz, written by `risk_peers.py` or `risk_speed.py`. The model: a global factor, country and sector one-hot
 with zero-sum families, its own descriptors nearest to ours, and otherwise its defaults: root-cap weights, a
@@ -26,10 +26,10 @@ import resource
 import sys
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import Ridge
 from skfolio.containers import AssetPanel, FieldCategorical
 from skfolio.descriptor import (
     BaseDescriptor,
@@ -44,6 +44,7 @@ from skfolio.factor_exposure import FixedWeightedFactor, GlobalFactor, OneHotCat
 from skfolio.linear_model import CSLinearRegressorWrapper
 from skfolio.preprocessing import CSStandardScaler
 from skfolio.prior import CharacteristicsFactorModel
+from sklearn.linear_model import Ridge
 
 THIN = 10
 KEPT_DAYS = 60
@@ -53,7 +54,7 @@ KEPT_DAYS = 60
 class FilledScaler(CSStandardScaler):
     """Standard scores, 0 where the value is not known and at least half of the estimation universe has one."""
 
-    def transform(self, X, cs_weights=None, cs_groups=None):  # type: ignore[no-untyped-def]  # noqa: ANN
+    def transform(self, X, cs_weights=None, cs_groups=None):
         """Return the scores."""
         scores = super().transform(X, cs_weights=cs_weights, cs_groups=cs_groups)
         inside = np.ones(scores.shape, dtype=bool) if cs_weights is None else np.asarray(cs_weights) > 0
@@ -191,16 +192,16 @@ def speed(folder: Path) -> None:
     panel, families, kept, asked = read(folder)
     stops = [int(np.searchsorted(kept, row, side="right")) for row in asked]
     fitted = model(families)
-    began = time.perf_counter()
+    began = time.process_time()
     fitted.fit(characteristics=panel[: stops[0]])
-    first = time.perf_counter() - began
-    began = time.perf_counter()
-    for start, stop in zip(stops[:-2], stops[1:-1], strict=True):
+    first = time.process_time() - began
+    began = time.process_time()
+    for start, stop in pairwise(stops[:-1]):
         fitted.partial_fit(characteristics=panel[start:stop])
-    later = time.perf_counter() - began
-    began = time.perf_counter()
+    later = time.process_time() - began
+    began = time.process_time()
     fitted.partial_fit(characteristics=panel[stops[-2] : stops[-1]])
-    day = time.perf_counter() - began
+    day = time.process_time() - began
     print(
         json.dumps(
             {
