@@ -72,7 +72,7 @@ class StudentLaw:
 
     References
     ----------
-    McNeil, Frey, Embrechts (2015), Quantitative Risk Management, section 2.3.
+    McNeil, Frey, Embrechts (2015), Quantitative Risk Management.
 
     Examples
     --------

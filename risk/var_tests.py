@@ -90,13 +90,13 @@ def _likelihood(k: Any, n: Any) -> Any:
 
 
 def _pof(x: Any, periods: int, q: float) -> FloatArray:
-    return np.maximum(2 * (_likelihood(x, periods) - xlogy(x, q) - xlogy(periods - x, 1 - q)), 0.0)
+    return np.asarray(np.maximum(2 * (_likelihood(x, periods) - xlogy(x, q) - xlogy(periods - x, 1 - q)), 0.0))
 
 
 def _independence(n00: Any, n01: Any, n10: Any, n11: Any) -> FloatArray:
     all_days = n00 + n01 + n10 + n11
     apart = _likelihood(n01, n00 + n01) + _likelihood(n11, n10 + n11)
-    return np.maximum(2 * (apart - _likelihood(n01 + n11, all_days)), 0.0)
+    return np.asarray(np.maximum(2 * (apart - _likelihood(n01 + n11, all_days)), 0.0))
 
 
 def _transitions(record: BoolArray) -> tuple[int, int, int, int]:
