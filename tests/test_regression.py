@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy.stats import norm
 
 from risk import DataError
 from risk.regression import constrained_least_squares, constraint_rows, winsorise_returns
@@ -90,3 +91,55 @@ def test_most_returns_equal_cuts_nothing() -> None:
     cut, count = winsorise_returns(returns, 10.0)
     assert count == 0
     assert (cut == returns).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("huber", [0.8, 1.345, 3.0])
+def test_robust_factor_returns_are_the_fixed_point_of_reweighted_least_squares(seed: int, huber: float) -> None:
+    X, returns, caps, C = cross_section(seed)
+    v = np.sqrt(caps)
+    fit = constrained_least_squares(X, returns, v, C, huber)
+    error = returns - X @ fit.factor_returns
+    scale = np.median(np.abs(error)) / norm.ppf(0.75)
+    weight = v * np.minimum(1.0, huber * scale / np.abs(error))
+    again = constrained_least_squares(X, returns, weight, C)
+    np.testing.assert_allclose(again.factor_returns, fit.factor_returns, rtol=0, atol=1e-10)
+    assert fit.converged
+    assert fit.bounded == (np.abs(error) > huber * scale).sum() > 0
+
+
+def test_robust_factor_returns_are_those_of_statsmodels_for_equal_sizes() -> None:
+    X, returns, _, _ = cross_section(5)
+    caps = np.ones(len(returns))
+    C = constraint_rows(X, FAMILIES, caps)
+    Z = np.column_stack(
+        [X[:, 0]]
+        + [X[:, k] - X[:, 1] * C[0, k] / C[0, 1] for k in (2, 3, 4)]
+        + [X[:, k] - X[:, 5] * C[1, k] / C[1, 5] for k in (6, 7)]
+        + [X[:, 8:]]
+    )
+    slow = sm.RLM(returns, Z, M=sm.robust.norms.HuberT(1.5)).fit(maxiter=500, tol=1e-15, conv="coefs")
+    fit = constrained_least_squares(X, returns, caps, C, 1.5)
+    np.testing.assert_allclose(fit.factor_returns[[0, 2, 3, 4, 6, 7, 8, 9, 10]], slow.params, rtol=0, atol=1e-10)
+
+
+def test_a_wild_return_moves_robust_factor_returns_less() -> None:
+    X, returns, caps, C = cross_section(6)
+    wild = returns.copy()
+    wild[int(np.argmax(caps))] += 0.5
+    shift = {
+        huber: np.abs(
+            np.subtract(
+                *(constrained_least_squares(X, r, np.sqrt(caps), C, huber).factor_returns for r in (wild, returns))
+            )
+        ).max()
+        for huber in (None, 1.345)
+    }
+    assert shift[1.345] < 0.15 * shift[None]
+
+
+def test_an_exact_fit_has_no_scale_and_is_kept() -> None:
+    X, _, caps, C = cross_section(8)
+    fit = constrained_least_squares(X, X[:, -1] * 0.01, np.sqrt(caps), C, 1.345)
+    assert fit.factor_returns[-1] == pytest.approx(0.01)
+    assert fit.converged
