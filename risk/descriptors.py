@@ -168,8 +168,8 @@ def trailing_descriptors(
     63, from 63 returns on (`risk.trailing.Beta`). momentum: log return from 252 to 21 days ago. residual_volatility:
     exponentially weighted root mean square, half-life 42, from 21 returns on; what beta and size say of it is taken out
     later. liquidity: log of the 21-day median value traded over size. reversal_week, reversal_month: log return of the last
-    5 and 21 days. industry_momentum: size-weighted momentum of the other members of the industry, or of the sector where
-    it has fewer than `thin_category`. seasonality: mean log return beyond the market's, over the last five years, in the
+    5 and 21 days. industry_momentum: size-weighted momentum of the members of the industry, itself included, or of the
+    sector where they are fewer than `thin_category`. seasonality: mean log return beyond the market's, over the last five years, in the
     calendar month of the next weekday. A day without a row adds a return of 0; a window is known when the asset has rows
     on half of it.
 

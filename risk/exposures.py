@@ -129,8 +129,10 @@ def _is_of_categories(style: FloatArray, categories: DayCategories, sample: Bool
     weights, values = np.sqrt(size[known]), style[known]
     mean = (weights * values).sum() / weights.sum()
     total = (weights * (values - mean) ** 2).sum()
-    for family in categories.families.values():
-        at = family.column[known] + 1
+    column = {name: family.column[known] + 1 for name, family in categories.families.items()}
+    if "industry" in column:
+        column["industry"] += column["sector"] * (int(column["industry"].max()) + 1)
+    for at in column.values():
         mass = np.bincount(at, weights=weights)
         means = np.bincount(at, weights=weights * values) / np.where(mass > 0, mass, 1.0)
         if (weights * (values - means[at]) ** 2).sum() < _LEAST_WITHIN * total:

@@ -180,14 +180,14 @@ def past_return(total: RunningSum, rows: RunningSum, far: int, near: int = 0) ->
 def group_return(
     value: FloatArray, size: FloatArray, members: BoolArray, groups: list[Groups], thin: int
 ) -> FloatArray:
-    """Return the size-weighted mean of each asset's peers: the other members of its group.
+    """Return the size-weighted mean of each asset's group, itself included where it is a member.
 
     Parameters
     ----------
     value, size : ndarray of shape (N,)
     members : bool ndarray of shape (N,)
     groups : list of int ndarray of shape (N,)
-        Finest first, -1 where there is none. The first group with at least `thin` peers counts.
+        Finest first, -1 where there is none. The first group with at least `thin` members counts.
     thin : int
 
     Returns
@@ -202,9 +202,7 @@ def group_return(
         inside = codes >= 0
         at = codes[inside]
         count, total, mass = (
-            np.bincount(at, weights=one[inside])[at] - one[inside]
-            for one in ((weight > 0).astype(float), moment, weight)
+            np.bincount(at, weights=one[inside])[at] for one in ((weight > 0).astype(float), moment, weight)
         )
-        peers = np.where(count >= thin, total / np.where(mass > 0, mass, np.nan), result[inside])
-        result[inside] = peers
+        result[inside] = np.where(count >= thin, total / np.where(mass > 0, mass, np.nan), result[inside])
     return result
