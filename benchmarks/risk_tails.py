@@ -1,4 +1,4 @@
-"""Do the tests of value at risk and expected shortfall reject as often as they say?
+"""How often the tests of value at risk and expected shortfall reject a forecast that is right.
 
 python benchmarks/risk_tails.py [--replications 200] [--significance 0.05] [--seed 0] [--estimated]
 
@@ -8,8 +8,9 @@ test's level is the nominal one. What must lie in its band is the randomised p-v
 p-value of the tests of shortfall; the exact p-value without randomising stays at or below the nominal level, and the asymptotic and the
 bootstrap one are shown for what they are. With c cells, about c/100 leave a 99 % band by chance.
 
---estimated adds a study of whole backtests, whose forecasts are estimated from a rolling window: there the null of the tests does not hold
-exactly, and the share says what estimation costs.
+--estimated adds a study of whole backtests, whose forecasts are estimated from a rolling window. There the tests' null does not hold
+exactly, so a share outside its band is no fault of a test: ``normal`` is the wrong law for these returns, and its rejections are power; the
+others' shares say what estimation does to the level.
 """
 
 from __future__ import annotations

@@ -164,8 +164,10 @@ def backtest_var(
     Notes
     -----
     The first forecast is for row `window` (plus `half_life` where volatility is estimated here), for every method alike,
-    so that methods are judged on the same dates. The tests take the forecasts as given: estimating them adds exceptions in runs, so that
-    a rejection may blame the estimation rather than the law (`benchmarks/risk_tails.py` has the shares).
+    so that methods are judged on the same dates. The tests take the forecasts as given. Estimating them moves the level:
+    a window that holds an exception raises the next forecasts, so that the number of exceptions varies less than the
+    binomial and a right law is rejected less often than the nominal level, while noise in the volatility adds exceptions.
+    `benchmarks/risk_tails.py --estimated` prints the shares.
 
     References
     ----------

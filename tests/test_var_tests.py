@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from risk import DataError
 from risk.var_tests import (
     _conditional_law,
     _independence_given,
+    _pof,
     binomial,
     christoffersen_independence,
     conditional_coverage,
@@ -127,16 +128,36 @@ def test_binomial_p_values_are_those_of_scipy(alternative: str, name: str) -> No
         assert test.p_value == pytest.approx(binomtest(x, 250, 0.03, alternative).pvalue, rel=1e-9)
 
 
-def test_p_values_are_exact_under_the_null() -> None:
-    """Randomised ones are uniform, and the others never reject more often than they say: no simulation, the whole law."""
-    values, probabilities = _conditional_law(250, 0.05)
-    assert probabilities.sum() == pytest.approx(1, abs=1e-12)
-    order = np.argsort(values)[::-1]
-    tail = np.cumsum(probabilities[order])
-    for significance in (0.01, 0.05, 0.10):
-        assert (tail[tail <= significance]).max(initial=0.0) <= significance
-    rng = np.random.default_rng(5)
-    draws = rng.random((2000, 250)) < 0.05
+def exact_levels(values: np.ndarray, probabilities: np.ndarray, significance: float) -> tuple[float, float]:
+    """Return P(randomised p-value <= significance) and P(exact one <= significance) from the whole law of a statistic."""
+    merged, index = np.unique(np.round(values, 7), return_inverse=True)
+    weight = np.bincount(index, probabilities)
+    above = weight[::-1].cumsum()[::-1] - weight
+    randomised = weight @ np.clip((significance - above) / weight, 0, 1)
+    return float(randomised), float(weight[above + weight <= significance].sum())
+
+
+@pytest.mark.parametrize("periods", [250, 1000])
+@pytest.mark.parametrize("q", [0.01, 0.05])
+@pytest.mark.parametrize("significance", [0.01, 0.05, 0.10])
+def test_levels_are_exact_without_simulation(periods: int, q: float, significance: float) -> None:
+    numbers = np.arange(periods + 1)
+    probability = binom.pmf(numbers, periods, q)
+    likely = probability > 1e-20
+    laws = [
+        (_pof(numbers.astype(float), periods, q)[likely], probability[likely]),
+        _conditional_law(periods, q),
+        _independence_given(int(periods * q), periods),
+    ]
+    for values, weights in laws:
+        assert weights.sum() == pytest.approx(1, abs=1e-10)
+        randomised, exact = exact_levels(values, weights, significance)
+        assert randomised == pytest.approx(significance, abs=1e-10)
+        assert exact <= significance
+
+
+def test_randomised_p_values_of_drawn_records_are_uniform() -> None:
+    draws = np.random.default_rng(5).random((2000, 250)) < 0.05
     p = np.array([conditional_coverage(draw, 0.95, seed=i).randomised_p_value for i, draw in enumerate(draws)])
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 2000))
     assert p.mean() == pytest.approx(0.5, abs=4 / math.sqrt(12 * 2000))
