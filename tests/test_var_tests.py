@@ -130,7 +130,7 @@ def test_binomial_p_values_are_those_of_scipy(alternative: str, name: str) -> No
 
 def exact_levels(values: np.ndarray, probabilities: np.ndarray, significance: float) -> tuple[float, float]:
     """Return P(randomised p-value <= significance) and P(exact one <= significance) from the whole law of a statistic."""
-    merged, index = np.unique(np.round(values, 7), return_inverse=True)
+    _, index = np.unique(np.round(values, 7), return_inverse=True)
     weight = np.bincount(index, probabilities)
     above = weight[::-1].cumsum()[::-1] - weight
     randomised = weight @ np.clip((significance - above) / weight, 0, 1)
