@@ -184,6 +184,24 @@ def test_assets_without_labels_get_no_code(folder: Path) -> None:
     assert "" not in panel.sectors
 
 
+def test_industries_and_currencies_are_read_where_they_are_given(folder: Path) -> None:
+    panel = Dataset(folder).panel()
+    assert panel.industry is panel.currency is None
+    frame = pd.read_parquet(folder / "assets.parquet")
+    frame = frame.assign(industry=["Banks", "Autos", None] * 2 + ["Autos", "Autos"], currency=["EUR", "USD"] * 4)
+    frame.to_parquet(folder / "assets.parquet", index=False)
+    panel = Dataset(folder).panel()
+    assert panel.industries == ("Autos", "Banks")
+    assert panel.industry is not None
+    assert panel.currency is not None
+    assert panel.industry[-1].tolist() == [1, 0, -1, 1, 0, -1, 0, 0]
+    assert panel.currency[0].tolist() == [0, 1] * 4
+    assert (panel.currencies, panel.base_currency) == (("EUR", "USD"), "USD")
+    assert panel.until(3).industry.shape == (4, 8)  # type: ignore[union-attr]
+    (folder / "dataset.toml").write_text('return_kind = "local"\n')
+    assert Dataset(folder).panel().currency is None
+
+
 def test_an_asset_labelled_twice_is_refused(folder: Path) -> None:
     rewrite(folder, lambda frame: pd.concat([frame, frame.iloc[[3]]]), "assets.parquet")
     assert_refused(Dataset(folder).panel, "assets.parquet", "'A003'", "two rows", "Keep one")
