@@ -1,8 +1,8 @@
 """Covariance of factor returns: lambda^2 D C D.
 
 D are volatilities and C correlations, each a Newey-West moment with its own half-life and lags (`risk.moments`); C's
-lowest eigenvalues are raised to a floor and all are corrected for the sample's own noise (`risk.eigenfactor`); lambda is
-the volatility regime of all factors (`risk.multiplier`).
+lowest eigenvalues are raised to a floor and all are corrected for the sample's own noise (`risk.eigenfactor`); the
+regression's noise is taken out (`risk.noise`); lambda is the volatility regime of all factors (`risk.multiplier`).
 
 A day on which a factor is absent adds zeros: its volatility is normalised by the weight of the days present, and its
 correlations fall towards 0 with the overlap that is missing.
@@ -18,12 +18,15 @@ from risk.checks import BoolArray, DataError, FloatArray, freeze
 from risk.eigenfactor import adjust_eigenfactors, estimation_error
 from risk.moments import exponential_weights, newey_west, newey_west_variances
 from risk.multiplier import RegimeMultiplier, regime_multiplier
+from risk.noise import remove_noise
 from risk.spec import RiskSpec
 
 __all__ = ["FactorCovariance", "exponential_weights", "factor_covariance", "newey_west"]
 
 _RANK_TOLERANCE = 1e-10
 _NAMED_SHARE = 0.05
+# What noise alone would earn is taken off these, so that one with a short history is nothing rather than what its kind is.
+_OWN = ("signal", "blind")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class FactorCovariance:
         Equally weighted, independent days that the correlations are worth.
     regime : RegimeMultiplier
         Its variance multiplier lambda^2 is 1 where the step is off.
+    limited_noise : int
+        Combinations of factors of which less than all of the regression's noise was taken out, as they are hardly more.
     """
 
     matrix: FloatArray
@@ -63,6 +68,7 @@ class FactorCovariance:
     eigenfactor_multipliers: FloatArray
     effective_days: float
     regime: RegimeMultiplier
+    limited_noise: int
 
 
 def _correlation(moment: FloatArray) -> FloatArray:
@@ -97,11 +103,12 @@ def _blend_short(
     """Return variances in which a factor with n days, n below the full length, counts n / full and its family the rest.
 
     The full length is `short_history_days`, or the longest history there is. The family's variance is the mean over its
-    factors of full length, else over all those ever present, else the mean over all factors ever present.
+    factors of full length, else over all those ever present, else the mean over all factors ever present. Signals and
+    blind factors are not blended.
     """
     full = min(float(spec.short_history_days), float(days.max()))
-    own = np.minimum(days / full, 1.0)
     family = np.array([factor.partition(":")[0] for factor in factors])
+    own = np.where(np.isin(family, _OWN), 1.0, np.minimum(days / full, 1.0))
     result = variance.copy()
     for k in np.flatnonzero(own < 1):
         kin = family == family[k]
@@ -113,7 +120,13 @@ def _blend_short(
 
 
 def factor_covariance(
-    returns: FloatArray, present: BoolArray, factors: tuple[str, ...], spec: RiskSpec, periods_per_year: float
+    returns: FloatArray,
+    present: BoolArray,
+    factors: tuple[str, ...],
+    spec: RiskSpec,
+    periods_per_year: float,
+    noise: FloatArray | None = None,
+    regression_noise: FloatArray | None = None,
 ) -> FactorCovariance:
     """Return the forecast covariance of factors from their daily returns.
 
@@ -125,6 +138,12 @@ def factor_covariance(
     factors : tuple of str, length K
     spec : RiskSpec
     periods_per_year : float
+    noise : ndarray of shape (T, K), optional
+        Variance of the error in each of `returns`, taken off the variances: a book that is nearly a factor's own portfolio
+        would have its specific risk counted twice.
+    regression_noise : ndarray of shape (K, K), optional
+        Covariance, per year, of the errors with which the regression found the returns (`risk.noise`), taken off the
+        covariance for the same reason.
 
     Raises
     ------
@@ -146,7 +165,10 @@ def factor_covariance(
     recent = exponential_weights(T, spec.volatility_half_life)
     steady = exponential_weights(T, spec.correlation_half_life)
     known = recent @ present
-    variance = newey_west_variances(returns, recent, spec.newey_west_lags) / np.where(known > 0, known, 1.0)
+    known = np.where(known > 0, known, 1.0)
+    variance = newey_west_variances(returns, recent, spec.newey_west_lags) / known
+    if noise is not None:
+        variance = np.maximum(variance - recent @ noise / known, 0.0)
     variance, blended = _blend_short(variance, days, factors, spec)
     moment = newey_west(returns, steady, spec.correlation_newey_west_lags)
     correlation, rank, dependent = _floor_eigenvalues(_correlation(moment), spec.eigenvalue_floor, factors)
@@ -154,11 +176,14 @@ def factor_covariance(
     error = estimation_error(
         returns / np.sqrt(safe), correlation, recent, spec.newey_west_lags, steady, spec.correlation_newey_west_lags
     )
-    multipliers = np.ones(K)
+    multipliers, limited = np.ones(K), 0
     if spec.eigenfactor_simulations and spec.eigenfactor_scale:
         correlation, multipliers = adjust_eigenfactors(
             correlation, error, spec.eigenfactor_simulations, spec.eigenfactor_scale, spec.eigenvalue_floor
         )
+    if regression_noise is not None:
+        unit = periods_per_year * np.sqrt(np.outer(safe, safe))
+        correlation, limited = remove_noise(correlation, regression_noise / unit)
     regime = RegimeMultiplier(1.0, 0, 0)
     if spec.regime_half_life is not None:
         regime = regime_multiplier(returns, present, np.ones(K), spec.volatility_half_life, spec.regime_half_life)
@@ -174,4 +199,5 @@ def factor_covariance(
         eigenfactor_multipliers=freeze(multipliers),
         effective_days=1 / error.correlation,
         regime=regime,
+        limited_noise=limited,
     )

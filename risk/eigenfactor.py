@@ -126,7 +126,7 @@ def simulate_estimates(correlation: FloatArray, error: EstimationError, simulati
 def eigenfactor_bias(correlation: FloatArray, error: EstimationError, simulations: int, floor: float) -> FloatArray:
     """Return v of the module's formula, shape (K,), from the lowest eigenvalue to the highest.
 
-    Eigenvalues of 0 have no bias: v is 1. Simulated variances are raised to `floor`, as those of the estimate are.
+    Eigenvalues of 0 have no bias: v is 1. Drawn variances are raised to `floor`, as those of the estimate are.
 
     Raises
     ------

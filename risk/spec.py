@@ -27,6 +27,7 @@ SESSIONS_PER_WEEK = 5
 REGRESSION_SETTINGS = (
     *("styles", "winsor", "return_winsor", "thin_category", "minimum_assets", "stale_returns", "orthogonalise"),
     *("huber", "beta_lags", "industries", "currencies", "frequency"),
+    *("blind_factors", "blind_window", "blind_every"),
 )
 _HALF_LIVES = (
     *("volatility_half_life", "correlation_half_life", "specific_half_life"),
@@ -34,7 +35,7 @@ _HALF_LIVES = (
 )
 _LENGTHS = (
     *("newey_west_lags", "correlation_newey_west_lags", "specific_newey_west_lags"),
-    *("minimum_history", "short_history_days"),
+    *("minimum_history", "short_history_days", "blind_window", "blind_every"),
 )
 
 
@@ -99,6 +100,8 @@ class RiskSpec(BaseModel):
         Simulations behind the correction of the variances of eigenfactors; 0 switches it off.
     eigenfactor_scale : float
         Share of the simulated bias that is corrected; 1 is all of it.
+    regression_noise : bool
+        Take the noise of the daily regression out of the factor covariance, and put it back into specific variances.
     regime_half_life, specific_regime_half_life : float, optional
         Half-lives, in days, of the volatility-regime multipliers of factors and of specific risk. None: off.
     calibration_half_life : float, optional
@@ -144,6 +147,7 @@ class RiskSpec(BaseModel):
     specific_floor: float = Field(default=0.05, gt=0)
     eigenfactor_simulations: int = Field(default=0, ge=0)
     eigenfactor_scale: float = Field(default=1.0, ge=0)
+    regression_noise: bool = False
     regime_half_life: float | None = Field(default=None, gt=0)
     specific_regime_half_life: float | None = Field(default=None, gt=0)
     calibration_half_life: float | None = Field(default=252.0, gt=0)
