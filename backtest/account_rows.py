@@ -67,8 +67,8 @@ def factor_rows(market: Market, t: int, weights: FloatArray) -> pd.DataFrame:
     Returns
     -------
     DataFrame with columns date, factor, factor_return, exposure
-        Empty on a day without a regression. With these exposures the rest of the day's return is the positions' own
-        specific returns, w'e: the exposures are those of the regression, known at the close of t - 1.
+        Empty on a day without a regression, and always where regressions are weekly. The exposures are those of the day's
+        regression, known at the close of t - 1: what is left of the day's return is w'e, e the history's specific returns.
 
     Raises
     ------
@@ -76,14 +76,16 @@ def factor_rows(market: Market, t: int, weights: FloatArray) -> pd.DataFrame:
         If the history has factors that exposures of that day do not hold.
     """
     panel, history, members = market.panel, market.history, market.universe.members
-    columns = np.flatnonzero(history.present[t]) if t else np.zeros(0, dtype=np.intp)
+    daily = t > 0 and history.spec.frequency == "daily"
+    columns = np.flatnonzero(history.present[t]) if daily else np.zeros(0, dtype=np.intp)
     factors = [history.factors[k] for k in columns]
     exposure = np.zeros(len(factors))
     if factors:
         known = np.isfinite(panel.returns[t])
         raw, size = history.descriptors.raw[t - 1], history.descriptors.size[t - 1]
-        sample, spec = members[t - 1] & known, history.spec
-        day = day_exposures(panel, t - 1, raw, size, members[t - 1], sample, spec, history.user)
+        # Those in the regression, and no others, decide which categories stand alone.
+        sample = members[t - 1] & np.isfinite(history.specific_returns[t])
+        day = day_exposures(panel, t - 1, raw, size, members[t - 1], sample, history.spec, history.user)
         if set(factors) != set(day.factors):
             other = sorted(set(factors) ^ set(day.factors))
             raise DataError(

@@ -6,7 +6,7 @@ of n returns the ratio of realised to forecast is the standard deviation of z. W
 
     sqrt(chi2((1 - c)/2; n - 1)/(n - 1)) ... sqrt(chi2((1 + c)/2; n - 1)/(n - 1))
 
-with probability c: 0.83 to 1.18 for n = 63 and c = 0.95. Windows of neighbouring days share their returns, so days outside
+with probability c: 0.82 to 1.18 for n = 63 and c = 0.95. Windows of neighbouring days share their returns, so days outside
 come in runs; and fat tails widen the band by more than the formula says.
 """
 
@@ -19,7 +19,7 @@ from scipy import stats
 from risk import DataError
 from risk.checks import FloatArray
 
-__all__ = ["chi_square_band", "forecast_record"]
+__all__ = ["calibrated_record", "chi_square_band", "forecast_record"]
 
 
 def chi_square_band(window: int, confidence: float) -> tuple[float, float]:
@@ -36,12 +36,42 @@ def chi_square_band(window: int, confidence: float) -> tuple[float, float]:
     --------
     >>> low, high = chi_square_band(63, 0.95)
     >>> round(low, 3), round(high, 3)
-    (0.825, 1.175)
+    (0.824, 1.175)
     """
     if window < 2 or not 0 < confidence < 1:
         raise DataError(f"`window` must be >= 2 and `confidence` within 0 and 1; got {window} and {confidence}.")
     low, high = (stats.chi2.ppf((1 + side * confidence) / 2, window - 1) / (window - 1) for side in (-1, 1))
     return float(np.sqrt(low)), float(np.sqrt(high))
+
+
+def calibrated_record(
+    returns: pd.Series,
+    forecast: FloatArray,
+    calibrated: FloatArray,
+    *,
+    window: int = 63,
+    confidence: float = 0.95,
+    periods_per_year: int = 252,
+) -> pd.DataFrame:
+    """Return `forecast_record` of the risk model's forecasts, and beside it how the calibrated ones fare.
+
+    Parameters
+    ----------
+    calibrated : ndarray of shape (T,)
+        What the book's own past made of each forecast, per year.
+
+    Returns
+    -------
+    DataFrame by date
+        The columns of `forecast_record`, then ``calibrated_forecast``, ``calibrated_mean_forecast``, ``calibrated_ratio`` and
+        ``calibrated_outside``.
+    """
+    record, second = (
+        forecast_record(returns, made, window=window, confidence=confidence, periods_per_year=periods_per_year)
+        for made in (forecast, calibrated)
+    )
+    beside = second[["forecast", "mean_forecast", "ratio", "outside"]]
+    return record.join(beside.add_prefix("calibrated_"))
 
 
 def forecast_record(

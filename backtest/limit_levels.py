@@ -34,8 +34,8 @@ class LimitLevels:
     ----------
     dates : DatetimeIndex of length T
     names : tuple of str, length Q
-        ``position`` (the largest absolute weight), ``gross``, ``net``, ``volatility`` (forecast, per year), ``liquidity``
-        (days), then ``beta``, ``country:``, ``sector:`` and ``style:`` rows, as `docs/notation.md` names them.
+        ``position`` (the largest absolute weight), ``gross``, ``net``, ``volatility`` (the
+        risk model's forecast, per year), ``liquidity`` (days), then ``beta``, ``country:``, ``sector:`` and ``style:`` rows, as `docs/notation.md` names them.
     closing, drifted, before : ndarray of shape (T, Q)
         As the module says.
     unmodelled : ndarray of shape (T,)
@@ -55,12 +55,11 @@ class LimitLevels:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """A ruling's linear rows, with what the forecast is multiplied by."""
+    """A ruling's linear rows."""
 
     ruling: Ruling
     names: tuple[str, ...]
     matrix: FloatArray
-    multiplier: float
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,6 @@ def limit_levels(
     drifted: FloatArray,
     rulings: Iterable[Ruling],
     liquidation: Liquidation,
-    *,
-    calibration: pd.Series | None = None,
 ) -> LimitLevels:
     """Return every limit's level on every day of a book.
 
@@ -96,13 +93,11 @@ def limit_levels(
     rulings : iterable of Ruling
         With labels.
     liquidation : Liquidation
-    calibration : Series by decision date, optional
-        What the forecast volatility is multiplied by. None: 1.
 
     Raises
     ------
     DataError
-        If rulings have no labels, or `calibration` lacks a decision or is not positive there.
+        If rulings have no labels.
     """
     T, nav = len(book.dates), book.account["nav"].to_numpy(dtype=np.float64)
     unmodelled, unknown = np.abs(book.weights).sum(axis=1), np.zeros(T)
@@ -111,7 +106,7 @@ def limit_levels(
     old: _Rows | None = None
     for ruling in rulings:
         days = slice(ruling.first, ruling.stop)
-        rows = _rows(ruling, calibration)
+        rows = _rows(ruling)
         held = book.weights[days][:, ruling.assets]
         parts.append(
             (
@@ -161,7 +156,7 @@ def _whole_book(weights: FloatArray, columns: int) -> FloatArray:
     return levels
 
 
-def _rows(ruling: Ruling, calibration: pd.Series | None) -> _Rows:
+def _rows(ruling: Ruling) -> _Rows:
     if ruling.country is None or ruling.sector is None:
         raise DataError("`rulings` have no labels, and limits by country and sector need them; give `facts`.")
     names, blocks = ["beta"], [ruling.beta()[:, None]]
@@ -173,26 +168,16 @@ def _rows(ruling: Ruling, calibration: pd.Series | None) -> _Rows:
     styles = [j for j, factor in enumerate(ruling.factors) if factor.startswith("style:")]
     names += [ruling.factors[j] for j in styles]
     blocks.append(ruling.exposures[:, styles])
-    return _Rows(ruling, tuple(names), np.hstack(blocks), _multiplier(calibration, ruling.date))
-
-
-def _multiplier(calibration: pd.Series | None, date: pd.Timestamp) -> float:
-    if calibration is None:
-        return 1.0
-    if date not in calibration.index:
-        raise DataError(f"`calibration` has no value for the decision of {date:%Y-%m-%d}; give one for every decision.")
-    value = float(calibration[date])
-    if not 0 < value < np.inf:
-        raise DataError(f"`calibration` must be positive and finite; it is {value} on {date:%Y-%m-%d}.")
-    return value
+    return _Rows(ruling, tuple(names), np.hstack(blocks))
 
 
 def _levels(rows: _Rows, weights: FloatArray, nav: FloatArray, liquidation: Liquidation) -> FloatArray:
     """Return forecast volatility, days to liquidate and the linear rows of some days, shape (days, 2 + rows)."""
-    volatility = np.sqrt(np.maximum(rows.ruling.variance(weights), 0.0)) * rows.multiplier
+    volatility = np.sqrt(np.maximum(rows.ruling.variance(weights), 0.0))
     days = np.full(len(weights), np.nan)
-    if rows.ruling.traded_value is not None and _known(rows.ruling).any():
-        capacity = np.where(_known(rows.ruling), rows.ruling.traded_value, 0.0) * liquidation.participation
+    traded = rows.ruling.traded_value
+    if traded is not None and _known(rows.ruling).any():
+        capacity = liquidation.participation * np.where(_known(rows.ruling), traded, 0.0)
         for t, value in enumerate(np.abs(weights * nav[:, None])):
             days[t] = days_to_liquidate(value, capacity, liquidation.share)
     return np.column_stack([volatility, days, weights @ rows.matrix])
@@ -205,7 +190,9 @@ def _known(ruling: Ruling) -> npt.NDArray[np.bool_]:
 
 
 def days_to_liquidate(value: FloatArray, capacity: FloatArray, share: float) -> float:
-    """Return after how many days a share of a book's gross is sold, every position at its own pace and all at once.
+    """Return within how many days positions of a share of a book's gross are sold entirely, each at its own pace.
+
+    One number of `risk.liquidity`, whose definition it follows, without the rest: it is wanted for every day of a run.
 
     Parameters
     ----------
@@ -218,27 +205,18 @@ def days_to_liquidate(value: FloatArray, capacity: FloatArray, share: float) -> 
     Returns
     -------
     float
-        The d that solves sum_i min(value_i, d capacity_i) = share * sum_i value_i: 0 for an empty book, infinite where the
-        positions that can be sold are less than the share.
+        0 for an empty book; infinite where positions that cannot be sold are needed to reach the share.
 
     Examples
     --------
-    >>> days_to_liquidate(np.array([4.0, 6.0]), np.array([4.0, 1.0]), 0.9)
-    5.0
+    >>> days_to_liquidate(np.array([4.0, 6.0]), np.array([4.0, 1.0]), 0.4)
+    1.0
     """
     held = value > 0
-    wanted = share * float(value.sum())
     if not held.any():
         return 0.0
-    value, capacity = value[held & (capacity > 0)], capacity[held & (capacity > 0)]
-    if value.sum() < wanted:
-        return np.inf
-    days = value / capacity
+    days = np.divide(value[held], capacity[held], out=np.full(int(held.sum()), np.inf), where=capacity[held] > 0)
     order = np.argsort(days)
-    days, value, capacity = days[order], value[order], capacity[order]
-    # Sold when position j is done: all that are done by then, and the rest at its pace.
-    pace = np.concatenate([np.cumsum(capacity[::-1])[::-1], [0.0]])
-    sold = np.cumsum(value) + days * pace[1:]
-    j = min(int(np.searchsorted(sold, wanted * (1 - 1e-15))), len(days) - 1)
-    done = float(value[:j].sum())
-    return float((wanted - done) / pace[j])
+    sold = np.cumsum(value[held][order])
+    # A share that misses by rounding alone meets it.
+    return float(days[order][np.searchsorted(sold, share * sold[-1] * (1 - 1e-12))])

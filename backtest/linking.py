@@ -28,6 +28,7 @@ __all__ = ["Period", "link", "mean_errors"]
 Period = Literal["run", "year", "month"]
 _FREQUENCY = {"year": "Y", "month": "M"}
 IDENTITY = 1e-9
+ROUNDING = 1e-14
 
 
 def link(lines: pd.DataFrame, returns: pd.Series, period: Period = "run") -> pd.DataFrame:
@@ -105,7 +106,7 @@ def mean_errors(lines: pd.DataFrame, *, periods_per_year: int = 252) -> pd.DataF
     -------
     DataFrame by line
         ``mean`` and ``standard_error`` (both per year: daily numbers times `periods_per_year`), ``t_statistic`` (NaN where a line does
-        not vary), ``sessions``, ``lags``.
+        not vary by more than rounding), ``sessions``, ``lags``.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def mean_errors(lines: pd.DataFrame, *, periods_per_year: int = 252) -> pd.DataF
     for column in lines.columns:
         y = lines[column].to_numpy(dtype=np.float64)
         mean, error = float(y.mean()), 0.0
-        if np.ptp(y) > 0:
+        if np.ptp(y) > ROUNDING:
             fit = OLS(y, ones).fit(cov_type="HAC", cov_kwds={"maxlags": lags})
             mean, error = float(fit.params[0]), float(fit.bse[0])
         rows.append(

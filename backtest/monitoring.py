@@ -18,14 +18,14 @@ who broke it, and a scheduler stops on hard.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from backtest.breaches import excess_over, find_breaches
 from backtest.daily_book import DailyBook, drifted_weights, read_book
-from backtest.forecast_record import forecast_record
+from backtest.forecast_record import calibrated_record
 from backtest.limit_levels import LimitLevels, Liquidation, limit_levels
 from backtest.monitoring_rule import Bound, MonitoringRule, family_of
 from backtest.rulings import rulings, run_facts
@@ -34,6 +34,7 @@ from backtest.store import Run
 from backtest.tables import parse_date
 from engine import Mandate
 from risk import DataError
+from risk.checks import FloatArray, freeze
 
 __all__ = ["Monitoring", "MonitoringRule", "monitor"]
 
@@ -49,7 +50,8 @@ class Monitoring:
     date : Timestamp
     rule : MonitoringRule
     table : DataFrame by limit
-        As of `date`: ``family``, ``unit``, ``level``, ``lower`` and ``upper`` (the mandate's bounds; NaN: none), ``tolerance``,
+        As of `date`; ``volatility`` is the calibrated forecast where the run calibrated its forecasts, the risk model's otherwise.
+        ``family``, ``unit``, ``level``, ``lower`` and ``upper`` (the mandate's bounds; NaN: none), ``tolerance``,
         ``headroom`` (to the monitored bound, that is with tolerance; negative in a breach), ``outside_limit`` (beyond the mandate's own
         bound), ``breach``, ``hard`` (whether a breach of this limit is), ``since`` and ``days`` (first day and length of the breach in force),
         ``kind`` and ``cause`` of it, ``drifted`` (level without the day's trades), ``relaxed`` (by how much the decision in force was
@@ -61,7 +63,7 @@ class Monitoring:
         ``kind`` (active, passive), ``cause`` (trade, drift, model), ``worsened`` (its days on which trades took the level further out), ``hard``.
         In order of start.
     forecast : DataFrame by date
-        As `forecast_record`.
+        As `calibrated_record`: forecast and calibrated volatility against what followed.
     unmodelled, unknown_volume : Series by date
         Gross of positions outside the model in force, and of those without a known traded value.
     """
@@ -87,7 +89,6 @@ def monitor(
     date: str | pd.Timestamp | None = None,
     rule: MonitoringRule | None = None,
     facts: pd.DataFrame | None = None,
-    calibration: pd.Series | None = None,
 ) -> Monitoring:
     """Return where a run's book stood against every limit of its mandate, each day up to a date.
 
@@ -99,13 +100,11 @@ def monitor(
     rule : MonitoringRule, optional
     facts : DataFrame with columns date, asset, country, sector, traded_value, optional
         Labels and median daily dollar volume of each decision's assets; the run's table ``assets`` by default.
-    calibration : Series by decision date, optional
-        What the forecast volatility is multiplied by before it is held against its limit and against what followed. None: 1.
 
     Raises
     ------
     DataError
-        If the date is no session of the run, the run holds no model or no labels, or `facts` or `calibration` misses a decision.
+        If the date is no session of the run, the run holds no model or no labels, or `facts` misses a decision.
     """
     rule = MonitoringRule() if rule is None else rule
     day = _session(run, date)
@@ -116,23 +115,48 @@ def monitor(
         drifted,
         rulings(run, book, run_facts(run) if facts is None else facts),
         Liquidation(rule.participation, rule.liquidated_share),
-        calibration=calibration,
     )
+    forecast = found.closing[:, found.names.index("volatility")]
+    found = _calibrated(found, _multipliers(book))
     bounds = rule.bounds(Mandate.model_validate(run.record["mandate"]))
     breaches = find_breaches(book, drifted, found, bounds, rule)
-    returns = book.account["gross_return"]
-    volatility = found.closing[:, found.names.index("volatility")]
     return Monitoring(
         date=day,
         rule=rule,
         table=_table(run, book, found, bounds, breaches, rule),
         levels=pd.DataFrame(found.closing, index=book.dates, columns=pd.Index(found.names, name="limit")),
         breaches=breaches,
-        forecast=forecast_record(
-            returns, volatility, window=rule.window, confidence=rule.confidence, periods_per_year=trading_year(run)
+        forecast=calibrated_record(
+            book.account["gross_return"],
+            forecast,
+            found.closing[:, found.names.index("volatility")],
+            window=rule.window,
+            confidence=rule.confidence,
+            periods_per_year=trading_year(run),
         ),
         unmodelled=pd.Series(found.unmodelled, index=book.dates, name="unmodelled"),
         unknown_volume=pd.Series(found.unknown_volume, index=book.dates, name="unknown_volume"),
+    )
+
+
+def _multipliers(book: DailyBook) -> FloatArray:
+    """Return what the run multiplied each day's forecast by, from its account; 1 where it did not, or held nothing."""
+    account = book.account
+    if "calibrated_forecast" not in account:
+        return np.ones(len(account))
+    made, calibrated = (account[name].to_numpy(dtype=np.float64) for name in ("forecast", "calibrated_forecast"))
+    ratio: FloatArray = np.divide(calibrated, made, out=np.ones_like(made), where=made > 0)
+    return ratio
+
+
+def _calibrated(found: LimitLevels, multiplier: FloatArray) -> LimitLevels:
+    """Return levels whose volatility is the calibrated forecast: the one that the mandate's limit is held against."""
+    scale = np.where(np.array(found.names) == "volatility", multiplier[:, None], 1.0)
+    return replace(
+        found,
+        closing=freeze(found.closing * scale),
+        drifted=freeze(found.drifted * scale),
+        before=freeze(found.before * scale),
     )
 
 
