@@ -12,6 +12,7 @@ from risk.exposures import day_exposures
 from risk.history import FactorHistory, factor_history
 from risk.model import FactorModel
 from risk.panel import Panel, UserExposures
+from risk.residual_factors import blind_names
 from risk.spec import REGRESSION_SETTINGS, RiskSpec
 from risk.specific import LOOKBACK_HALF_LIVES, specific_risk
 
@@ -130,10 +131,13 @@ def estimate_with_counts(
     days = _regression_days(history, day, spec)
     sizes = history.descriptors.size[day]
     exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, members[day], members[day], spec, user)
-    factors, X = exposures.factors, exposures.matrix
-    returns, present = _factor_rows(history, factors, days)
+    blind = history.blind_exposures(day)
+    known = np.flatnonzero(blind.any(axis=0))
+    factors = (*exposures.factors, *(blind_names(spec)[j] for j in known))
+    X = np.hstack([exposures.matrix, blind[:, known]]) if known.size else exposures.matrix
+    returns, present, noise = _factor_rows(history, factors, days)
     lengths, periods = spec.in_regressions(), panel.periods_per_year / spec.sessions
-    covariance = factor_covariance(returns, present, factors, lengths, periods)
+    covariance = factor_covariance(returns, present, factors, lengths, periods, noise)
     pool = np.flatnonzero(members[day] | wanted)
     first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * lengths.specific_half_life))
     specific = specific_risk(
@@ -219,12 +223,14 @@ def _regression_days(history: FactorHistory, day: int, spec: RiskSpec) -> np.nda
 
 def _factor_rows(
     history: FactorHistory, factors: tuple[str, ...], days: np.ndarray[tuple[int], np.dtype[np.intp]]
-) -> tuple[FloatArray, BoolArray]:
-    """Return returns and presence of `factors` on `days`; a factor that the history never saw is absent throughout."""
-    returns, present = np.zeros((len(days), len(factors))), np.zeros((len(days), len(factors)), dtype=np.bool_)
+) -> tuple[FloatArray, BoolArray, FloatArray]:
+    """Return returns, presence and noise of `factors` on `days`; one that the history never saw is absent throughout."""
+    returns, noise = np.zeros((len(days), len(factors))), np.zeros((len(days), len(factors)))
+    present = np.zeros((len(days), len(factors)), dtype=np.bool_)
     column = {name: k for k, name in enumerate(history.factors)}
     for k, name in enumerate(factors):
         if name in column:
             returns[:, k] = history.factor_returns[days, column[name]]
             present[:, k] = history.present[days, column[name]]
-    return returns, present
+            noise[:, k] = history.noise[days, column[name]]
+    return returns, present, noise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from risk.checks import BoolArray, DataError, FloatArray, freeze
 from risk.descriptors import Descriptors, compound, trailing_descriptors
 from risk.exposures import day_exposures, factor_order
 from risk.panel import Panel, UserExposures
+from risk.residual_factors import ResidualFactors, blind_names
 from risk.regression import constrained_least_squares, constraint_rows, winsorise_returns
 from risk.rows import GrowingRows
 from risk.spec import RiskSpec
@@ -40,9 +42,11 @@ class FactorHistory:
         Per regression; 0 where `present` is False.
     present : bool ndarray of shape (T, K)
         Whether the factor was in that day's regression. A day without a regression has no factor present.
+    noise : ndarray of shape (T, K)
+        Variance of the error of each signal's and blind factor's return, per regression; 0 for every other factor.
     specific_returns : ndarray of shape (T, N)
-        Return less exposures times factor returns, per regression, from the whole return; NaN where not known. Known for
-        every asset with a usable return that day and a size before, members or not.
+        Return less exposures times factor returns, signals and blind factors included, per regression, from the whole
+        return; NaN where not known. Known for every asset with a usable return that day and a size before, members or not.
     r_squared : ndarray of shape (T,)
         Of the regression; NaN on a day without one.
     counts : DataFrame of T rows
@@ -64,18 +68,30 @@ class FactorHistory:
     factors: tuple[str, ...]
     factor_returns: FloatArray
     present: BoolArray
+    noise: FloatArray
     specific_returns: FloatArray
     r_squared: FloatArray
     counts: pd.DataFrame
     descriptors: Descriptors
     user: UserExposures | None = None
     _specific_rows: GrowingRows | None = None
+    _residual: ResidualFactors | None = None
+    _blind: tuple[tuple[int, ...], tuple[npt.NDArray[np.float32], ...]] = ((), ())
+
+    def blind_exposures(self, t: int) -> FloatArray:
+        """Return the exposures to the blind factors as known at the close of day t, shape (N, J)."""
+        days, exposures = self._blind
+        place = bisect_right(days, t)
+        if not place:
+            return np.zeros((len(self.assets), self.spec.blind_factors))
+        return exposures[place - 1].astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class _Day:
     factors: tuple[str, ...]
     factor_returns: FloatArray
+    noise: FloatArray
     r_squared: float
     counts: tuple[int, ...]
 
@@ -121,8 +137,13 @@ def _returns(market: _Market, usable: BoolArray, t: int) -> FloatArray:
     return np.where(2 * known.sum(axis=0) >= sessions, np.expm1(compound(returns, known).sum(axis=0)), np.nan)
 
 
-def _regress(market: _Market, descriptors: Descriptors, t: int) -> tuple[_Day | None, FloatArray, int]:
-    """Return the regression that ends on day t (None with too few assets), specific returns, and the assets there are."""
+def _regress(
+    market: _Market, descriptors: Descriptors, residual: ResidualFactors, t: int
+) -> tuple[_Day | None, FloatArray, int]:
+    """Return the regressions that end on day t (None with too few assets), specific returns, and the assets there are.
+
+    What is left by market, categories and styles is regressed again on signals and blind factors, which `residual` follows.
+    """
     spec, before = market.spec, t - market.spec.sessions
     unknown = np.full(len(market.panel.assets), np.nan)
     if before < 0 or t % spec.sessions:
@@ -133,7 +154,9 @@ def _regress(market: _Market, descriptors: Descriptors, t: int) -> tuple[_Day | 
         return None, unknown, int(sample.sum())
     size, raw = descriptors.size[before], descriptors.raw[before]
     exposures = day_exposures(market.panel, before, raw, size, members, sample, spec, market.user)
-    X, caps = exposures.matrix[sample], size[sample]
+    bet = np.array([name.startswith("signal:") for name in exposures.factors])
+    whole = exposures.matrix[:, ~bet]
+    X, caps = whole[sample], size[sample]
     cut, winsorised = winsorise_returns(returns[sample], spec.return_winsor)
     rows = constraint_rows(X, exposures.families, caps)
     fit = constrained_least_squares(X, cut, np.sqrt(caps), rows, spec.huber)
@@ -152,8 +175,19 @@ def _regress(market: _Market, descriptors: Descriptors, t: int) -> tuple[_Day | 
         int(not fit.converged),
         int(fit.rank_deficient),
     )
-    specific = np.where(np.isfinite(size), returns - exposures.matrix @ fit.factor_returns, np.nan)
-    return _Day(exposures.factors, fit.factor_returns, fit.r_squared, counts), specific, int(sample.sum())
+    specific = np.where(np.isfinite(size), returns - whole @ fit.factor_returns, np.nan)
+    signals = tuple(name for name, is_bet in zip(exposures.factors, bet, strict=True) if is_bet)
+    common = residual.add(specific, exposures.matrix[:, bet])
+    present = np.flatnonzero(common.present)
+    names = (*signals, *blind_names(spec))
+    day = _Day(
+        factors=(*(name for name in exposures.factors if name not in signals), *(names[k] for k in present)),
+        factor_returns=np.concatenate([fit.factor_returns, common.factor_returns[present]]),
+        noise=np.concatenate([np.zeros(len(fit.factor_returns)), common.noise[present]]),
+        r_squared=fit.r_squared,
+        counts=counts,
+    )
+    return day, common.rest, int(sample.sum())
 
 
 def factor_history(
@@ -260,17 +294,24 @@ def _continued(market: _Market, before: FactorHistory | None, progress: Progress
     )
     rows = before._specific_rows if before is not None else None
     specific = GrowingRows((N,), np.float64, T) if rows is None else rows.continued(start, T - start)
+    residual = ResidualFactors(N, spec.in_regressions())
+    if before is not None and before._residual is not None:
+        residual = before._residual.copy()
+    blind = {} if before is None else dict(zip(*before._blind, strict=True))
     days: dict[int, _Day] = {}
     most = 0
     for t in range(start, T):
-        day, row, count = _regress(market, descriptors, t)
+        known = residual.exposures
+        day, row, count = _regress(market, descriptors, residual, t)
+        if residual.exposures is not known:
+            blind[t] = residual.exposures
         specific.append(row)
         most = max(most, count)
         if day is not None:
             days[t] = day
         if progress is not None:
             progress(T - start + t - start + 1, total)
-    return _assembled(market, descriptors, days, specific, before), most
+    return _assembled(market, descriptors, days, specific, residual, blind, before), most
 
 
 def _assembled(
@@ -278,21 +319,25 @@ def _assembled(
     descriptors: Descriptors,
     days: dict[int, _Day],
     specific: GrowingRows,
+    residual: ResidualFactors,
+    blind: dict[int, npt.NDArray[np.float32]],
     before: FactorHistory | None,
 ) -> FactorHistory:
     T, spec = len(market.panel.dates), market.spec
     known = set() if before is None else set(before.factors)
     factors = factor_order(known.union(*(day.factors for day in days.values())), spec, market.user)
     column = {name: k for k, name in enumerate(factors)}
-    returns, present = np.zeros((T, len(factors))), np.zeros((T, len(factors)), dtype=np.bool_)
+    returns, noise = np.zeros((T, len(factors))), np.zeros((T, len(factors)))
+    present = np.zeros((T, len(factors)), dtype=np.bool_)
     r_squared, counts = np.full(T, np.nan), np.zeros((T, len(_COUNTS)), dtype=np.int64)
     if before is not None:
         first, columns = slice(0, len(before.dates)), [column[name] for name in before.factors]
         returns[first, columns], present[first, columns] = before.factor_returns, before.present
+        noise[first, columns] = before.noise
         r_squared[first], counts[first] = before.r_squared, before.counts[list(_COUNTS)].to_numpy()
     for t, day in days.items():
         columns = [column[name] for name in day.factors]
-        returns[t, columns], present[t, columns] = day.factor_returns, True
+        returns[t, columns], present[t, columns], noise[t, columns] = day.factor_returns, True, day.noise
         r_squared[t], counts[t] = day.r_squared, day.counts
     every: npt.NDArray[np.int64] = np.hstack([counts, descriptors.counts])
     return FactorHistory(
@@ -302,10 +347,13 @@ def _assembled(
         factors=factors,
         factor_returns=freeze(returns),
         present=freeze(present),
+        noise=freeze(noise),
         specific_returns=specific.view(),
         r_squared=freeze(r_squared),
         counts=pd.DataFrame(every, index=market.panel.dates, columns=[*_COUNTS, *_DATA_COUNTS]),
         descriptors=descriptors,
         user=market.user,
         _specific_rows=specific,
+        _residual=residual,
+        _blind=(tuple(blind), tuple(blind.values())),
     )

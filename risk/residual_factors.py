@@ -1,9 +1,10 @@
 """What specific returns still have in common: the fund's own signals, and blind factors found in the returns themselves.
 
-An optimizer goes where its risk model is blind. The specific returns e of a day are therefore regressed again, with the
-asset's own precision 1/s^2 and exposures known at the close of the day before: on the signals Z first, then on blind factors B,
+An optimizer goes where its risk model is blind. The specific returns e of a day are therefore regressed again, with
+each asset's own precision 1/s^2 (exponentially weighted, half-life 84) and exposures known at the close of the day before: on
+signals first, then on blind factors,
 
-    g = argmin_g sum_i (e_i - b_i'g)^2 / s_i^2        var(g given the true g) = (B'diag(1/s^2)B)^-1
+    g = argmin_g sum_i (e_i - b_i'g)^2 / s_i^2        with errors of variance diag((B'diag(1/s^2)B)^-1)
 
 so that the history of g is out of sample: a component that was only noise of the past earns the little that noise earns, and
 what noise earns is known and can be taken off its variance.
@@ -22,6 +23,7 @@ Generalized Solution of the Orthogonal Procrustes Problem, Psychometrika 31.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +37,7 @@ __all__ = ["ResidualFactors", "ResidualReturns", "blind_names"]
 
 ASSETS_PER_FACTOR = 10
 CUT = 5.0
-MINIMUM_DAYS = 21
+MINIMUM_DAYS, HALF_LIFE = 21, 84.0
 LOWEST_VOLATILITY = 1e-4
 
 
@@ -79,8 +81,8 @@ class ResidualFactors:
     assets : int
         N.
     spec : RiskSpec
-        In regressions: `blind_factors` J, `blind_window` W, `blind_every`, `specific_half_life` (of s^2). Until half a window
-        has passed there is no blind factor, and there are never more of them than one to ten assets.
+        In regressions: `blind_factors` J, `blind_window` W, `blind_every`. Until half a window has passed there is no blind
+        factor, and there are never more of them than one to ten assets.
 
     Attributes
     ----------
@@ -91,12 +93,19 @@ class ResidualFactors:
 
     def __init__(self, assets: int, spec: RiskSpec) -> None:
         self._spec = spec
-        self._decay = 0.5 ** (1.0 / spec.specific_half_life)
+        self._decay = 0.5 ** (1.0 / HALF_LIFE)
         self._window = np.full((spec.blind_window if spec.blind_factors else 0, assets), np.nan)
         self._square, self._weight, self._count = np.zeros(assets), np.zeros(assets), np.zeros(assets)
         self._precision, self._metric = np.zeros(assets), np.zeros(assets)
         self._days = self._factors = 0
+        self._shared = False
         self.exposures: npt.NDArray[np.float32] = freeze(np.zeros((assets, spec.blind_factors), dtype=np.float32))
+
+    def copy(self) -> ResidualFactors:
+        """Return one that goes on from here by itself."""
+        other = copy.copy(self)
+        self._shared = other._shared = True
+        return other
 
     def add(self, specific_returns: FloatArray, signals: FloatArray) -> ResidualReturns:
         """Add a day, and return what its specific returns have in common.
@@ -113,6 +122,8 @@ class ResidualFactors:
         noise = np.concatenate([noise_first, noise_second])
         self._follow(specific_returns)
         if len(self._window):
+            self._window = self._window.copy() if self._shared else self._window
+            self._shared = False
             self._window[self._days % len(self._window)] = rest
             self._days += 1
             if 2 * self._days >= len(self._window) and self._days % self._spec.blind_every == 0:
