@@ -45,29 +45,15 @@ from backtest.strategy import Market
 from backtest.universe import find_presence
 from engine import Mandate
 from risk import RiskSpec, estimate
+from risk.evaluation import bias_statistic
+from risk.losses import compare_losses, qlike
+from risk.portfolios import random_market_neutral
 
 PEER_WARM_UP = 315
 """Days with sizes before the first forecast: a year for momentum, 42 regressions for the peer's variances, some to settle."""
 HALF_LIVES = (42, 63)
 EIGEN_WINDOW, EIGEN_COUNT = 252, 20
 NAMES = 100
-
-
-def bias_statistic(standardised: np.ndarray) -> float:
-    """Return the standard deviation over time (rows) of returns over their forecasts, mean over books."""
-    return float(standardised.std(axis=0, ddof=1).mean())
-
-
-def qlike(returns: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    return np.asarray(np.log(variance) + returns**2 / variance)
-
-
-def diebold_mariano(difference: np.ndarray) -> float:
-    """Return the t-statistic of a mean loss difference, shape (T,), with Bartlett's weights and 4 (T/100)^(2/9) lags."""
-    T, error = len(difference), difference - difference.mean()
-    lags = int(4 * (T / 100) ** (2 / 9))
-    variance = sum((2 - (k == 0)) * (1 - k / (lags + 1)) * (error[k:] @ error[: T - k]) / T for k in range(lags + 1))
-    return float(difference.mean() / np.sqrt(variance / T))
 
 
 def active_assets(market: Market, stale_days: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,14 +82,12 @@ def export(market: Market, active: np.ndarray, size: np.ndarray, asked: np.ndarr
     )
 
 
-def random_books(rng: np.random.Generator, members: np.ndarray, count: int) -> np.ndarray:
-    """Return (count, n) weights: `NAMES` members each, normal, net 0, gross 2."""
-    books, where = np.zeros((count, len(members))), np.flatnonzero(members)
-    for book in books:
-        names = rng.choice(where, min(NAMES, len(where)), replace=False)
-        w = rng.standard_normal(len(names))
-        book[names] = w - w.mean()
-    return np.asarray(2 * books / np.abs(books).sum(axis=1, keepdims=True))
+def random_books(assets: np.ndarray, members: np.ndarray, count: int) -> np.ndarray:
+    """Return (count, n) weights, net 0 and gross 2, of `NAMES` members each: the same names while they are members."""
+    books = np.zeros((count, len(assets)))
+    held = min(NAMES, int(members.sum()))
+    books[:, members] = random_market_neutral(list(assets[members]), count, held=held, gross=2.0)
+    return books
 
 
 def eigen_books(returns: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,11 +137,10 @@ def one_date(
     inside = common[wanted]
     left_out = float(np.abs(target[~common]).sum() / np.abs(target).sum())
     returns = np.nan_to_num(panel.returns[: after + 1, common])
-    rng = np.random.default_rng([row, count])
     largest, smallest = eigen_books(panel.returns[row + 1 - EIGEN_WINDOW : row + 1, common], members[common])
     kinds = {
         "the run's book": target[common][None],
-        f"{count} random": random_books(rng, members[common], count),
+        f"{count} random": random_books(np.array(panel.assets)[common], members[common], count),
         f"eigen, {EIGEN_COUNT} largest": largest,
         f"eigen, {EIGEN_COUNT} smallest": smallest,
     }
@@ -183,8 +166,8 @@ def one_date(
                     "volatility": np.sqrt(variance * panel.periods_per_year),
                     "z": week.sum(axis=0) / np.sqrt(variance * days),
                     "z_day": list((week / np.sqrt(variance)).T),
-                    "qlike": qlike(week.sum(axis=0), variance * days),
-                    "qlike_day": qlike(week, variance).mean(axis=0),
+                    "qlike": qlike(week.sum(axis=0) ** 2, variance * days),
+                    "qlike_day": qlike(week**2, np.tile(variance, (days, 1))).mean(axis=0),
                     "left_out": left_out,
                 }
             )
@@ -202,18 +185,20 @@ def summary(lines: pd.DataFrame) -> pd.DataFrame:
         }
         for model, part in mine.groupby("model", sort=False):
             daily = np.vstack([np.concatenate(list(z)) for _, z in part.groupby("book")["z_day"]]).T
+            weekly = bias_statistic(part.pivot_table(index="row", columns="book", values="z").to_numpy())
             row: dict[str, object] = {
                 "books": kind,
                 "model": model,
                 "forecast": part["volatility"].mean(),
-                "bias, week": bias_statistic(part.pivot_table(index="row", columns="book", values="z").to_numpy()),
-                "bias, day": bias_statistic(daily),
+                "bias, week": weekly.bias,
+                "error": weekly.standard_error,
+                "bias, day": bias_statistic(daily).bias,
             }
             for loss, name in (("qlike", "week"), ("qlike_day", "day")):
                 row[f"QLIKE, {name}"] = losses[loss][model].mean()
                 if model != "ours":
-                    difference = (losses[loss][model] - losses[loss]["ours"]).to_numpy()
-                    row[f"less ours, {name}"], row[f"t, {name}"] = difference.mean(), diebold_mariano(difference)
+                    test = compare_losses(losses[loss][model].to_numpy(), losses[loss]["ours"].to_numpy())
+                    row[f"less ours, {name}"], row[f"t, {name}"] = test.mean_difference, test.statistic
             rows.append(row)
     return pd.DataFrame(rows)
 
