@@ -46,7 +46,8 @@ def link(lines: pd.DataFrame, returns: pd.Series, period: Period = "run") -> pd.
     Returns
     -------
     DataFrame
-        One row per period, indexed by its first session; the columns of `lines`, then ``return``.
+        One row per period, indexed by its first session; the columns of `lines`, then ``return`` (under columns of several
+        levels its others are empty).
 
     Raises
     ------
@@ -69,9 +70,8 @@ def link(lines: pd.DataFrame, returns: pd.Series, period: Period = "run") -> pd.
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     total = np.expm1(np.add.reduceat(np.log1p(r), starts))
     weight = (_log_ratio(r) / _log_ratio(total)[group])[:, None] * lines.to_numpy(dtype=np.float64)
-    columns = lines.columns
-    result = pd.DataFrame(np.add.reduceat(weight, starts, axis=0), index=dates[starts], columns=columns)
-    result["return"] = total
+    result = pd.DataFrame(np.add.reduceat(weight, starts, axis=0), index=dates[starts], columns=lines.columns)
+    result[("return", *[""] * (lines.columns.nlevels - 1)) if lines.columns.nlevels > 1 else "return"] = total
     return result.rename_axis(index="start")
 
 
