@@ -126,6 +126,8 @@ def orthogonalise(
 def _is_of_categories(style: FloatArray, categories: DayCategories, sample: BoolArray, size: FloatArray) -> bool:
     """Return whether a family of categories explains nearly all of a style over the regression's assets."""
     known = sample & np.isfinite(style)
+    if not known.any():
+        return False
     weights, values = np.sqrt(size[known]), style[known]
     mean = (weights * values).sum() / weights.sum()
     total = (weights * (values - mean) ** 2).sum()
