@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest.dataset import Dataset, Predictions
+from backtest.dataset import Dataset
 from backtest.ledger import Day, Ledger
 from backtest.products import Product
 from backtest.statistics import headline
@@ -56,8 +56,14 @@ class Journal:
         target: FloatArray | None,
         ledger: Ledger,
         decision: Decision | None,
+        forecast: float,
+        calibrated_forecast: float,
     ) -> None:
-        """Write one day's account, positions, trades and exposures."""
+        """Write one day's account, positions, trades and exposures.
+
+        The forecasts are of the volatility of the book at the close, per year: the risk model's, and that times what the
+        book's own past says.
+        """
         t, date, before = day.t, self.dates[day.t], day.nav_before
         gross_return, cost, financing = float(day.pnl.sum()) / before, day.cost / before, day.financing / before
         before_fees = gross_return - cost - financing
@@ -77,6 +83,8 @@ class Journal:
             "net": float(weights.sum()),
             "turnover": sum(abs(trade.value) for trade in day.trades) / before / 2,
             "market_return": self._market_return(t),
+            "forecast": forecast,
+            "calibrated_forecast": calibrated_forecast,
         }
         self._nav.append(row)
         self.writer.append("nav", pd.DataFrame([row]))
@@ -176,7 +184,9 @@ class Journal:
         frame["limit_upper"] = frame["factor"].map(upper).astype(float)
         self.writer.append("exposures", frame)
 
-    def decided(self, t: int, decision: Decision, solution: Solution, predictions: Predictions) -> None:
+    def decided(
+        self, t: int, decision: Decision, solution: Solution, published: pd.Timestamp, multiplier: float
+    ) -> None:
         """Write one solve with its signals, model and everything that was left out."""
         date, certificate = self.dates[t], solution.certificate
         relaxed = widenings(decision, solution)
@@ -187,7 +197,7 @@ class Journal:
                 [
                     {
                         "date": date,
-                        "predictions_date": predictions.date,
+                        "predictions_date": published,
                         "status": solution.status.value,
                         "method": solution.method,
                         "fallback": solution.fallback,
@@ -198,6 +208,7 @@ class Journal:
                         "gap": certificate.gap,
                         "objective": certificate.objective,
                         "volatility": solution.volatility,
+                        "multiplier": multiplier,
                         "gross": solution.gross,
                         "iterations": solution.iterations,
                         "free_directions": solution.free_directions,

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from backtest.dataset import Dataset
 from backtest.journal import widenings
 from backtest.products import load_product
+from backtest.signals import signal_at
 from backtest.simulator import Progress, market_of, solve_by_mandate
 from backtest.store import write_whole
 from backtest.strategy import Decision, prepare
@@ -95,6 +96,7 @@ def live_book(
     holdings: Path | None = None,
     nav: float | None = None,
     restricted: Path | None = None,
+    multiplier: float = 1.0,
     progress: Progress = lambda _stage, _done: None,
 ) -> LiveBook:
     """Return the orders of one date, with the problem and the solution that they come from.
@@ -112,6 +114,9 @@ def live_book(
         Net asset value in the data set's currency. Default: the product's size.
     restricted : Path, optional
         CSV of asset: names that may not be traded. One that the market does not have restricts nothing.
+    multiplier : float
+        What the book's past says its forecast volatility is to be multiplied by: the volatility limit is on the product.
+        A run's last one is in its `nav.parquet`, calibrated_forecast over forecast.
 
     Raises
     ------
@@ -122,6 +127,10 @@ def live_book(
     """
     terms, mandate = load_product(product)
     nav = terms.size("nav", nav)
+    if not (np.isfinite(multiplier) and multiplier > 0):
+        raise DataError(
+            f"multiplier must be a positive number; got {multiplier}. Give 1 to take forecasts as they are."
+        )
     if "close" not in data.market_columns():
         raise DataError(f"`{data.market.file}` has no column `close`, and orders are in shares. Add the column.")
     day = parse_date("date", date)
@@ -133,7 +142,7 @@ def live_book(
         )
         raise DataError(f"{day:%Y-%m-%d} is no trading day of {data.folder}; {hint}.")
     with threadpool_limits(1):
-        market, gone = market_of(data, terms, end=day, progress=progress)
+        market, gone = market_of(data, terms, mandate, end=day, decide_at_end=True, progress=progress)
         panel, t = market.panel, len(market.panel.dates) - 1
         price = pd.DataFrame(panel.close).ffill().to_numpy()[t]
         shares = np.zeros(len(panel.assets)) if holdings is None else _positions(holdings, panel)
@@ -144,11 +153,11 @@ def live_book(
         decision = prepare(
             market,
             t,
-            data.latest_predictions(day, terms.maximum_prediction_age_days),
-            data.stakes(day),
+            (market.signals.get(t) or signal_at(data, terms, mandate, panel, market.universe, t)).meta,
             weights,
             nav,
             mandate,
+            multiplier=multiplier,
             restricted=barred | gone[t],
         )
         decision, solution = _solved(decision, mandate)

@@ -47,6 +47,8 @@ class Product(Spec):
     maximum_prediction_age_days: Annotated[int, Field(ge=0)] = 7
     universe: UniverseRule = UniverseRule()
     risk_model: RiskSpec = RiskSpec()
+    signal_factors: bool = True
+    """The fund's own signals are factors of its risk model, under no limit: what it bets on is what its book is exposed to."""
     assumed: tuple[str, ...] = ()
 
     def size(self, name: str, given: float | None) -> float:

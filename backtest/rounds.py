@@ -31,7 +31,14 @@ Round = tuple[pd.Timestamp, pd.DataFrame, pd.Series, Problem, FloatArray, FloatA
 
 
 def round_of(
-    data: Dataset, product: Product, mandate: Mandate, market: Market, gone: BoolArray, t: int, nav: float
+    data: Dataset,
+    product: Product,
+    mandate: Mandate,
+    market: Market,
+    gone: BoolArray,
+    t: int,
+    nav: float,
+    multiplier: float = 1.0,
 ) -> Round | None:
     """Return what `true_contribution` takes for the decision of day t, or None where its horizon has not ended.
 
@@ -43,7 +50,7 @@ def round_of(
     date = market.panel.dates[t]
     predictions = data.latest_predictions(date, product.maximum_prediction_age_days)
     empty = np.zeros(len(market.panel.assets))
-    decision = prepare(market, t, predictions, data.stakes(date), empty, nav, mandate)
+    decision = prepare(market, t, market.signals[t].meta, empty, nav, mandate, multiplier=multiplier)
     models = decision.meta.models
     scored = models.index[models["used"] | (models["reason"] == "no stake")]
     values = predictions.values.reindex(index=decision.problem.model.assets)[list(scored)]
@@ -97,10 +104,9 @@ def attribute_run(
     product = Product.model_validate(run.record["product"])
     mandate = Mandate.model_validate(run.record["mandate"])
     with threadpool_limits(1):
-        market, gone = market_of(data, product, progress=progress)
-    nav = run.nav["nav"]
-    decided = run.table("solves")["date"]
-    positions = market.panel.dates.get_indexer(pd.DatetimeIndex(decided))
+        market, gone = market_of(data, product, mandate, progress=progress)
+    nav, multiplier = run.nav["nav"], run.table("solves").set_index("date")["multiplier"]
+    positions = market.panel.dates.get_indexer(pd.DatetimeIndex(multiplier.index))
     horizon = product.score_lag_days + product.score_horizon_days
     resolved = [int(t) for t in positions if t + horizon < len(market.panel.dates)]
     resolved = resolved if rounds is None else resolved[-rounds:]
@@ -111,7 +117,8 @@ def attribute_run(
 
     def jobs() -> Iterator[tuple[Round, int, int, ScoreRule]]:
         for t in resolved:
-            item = round_of(data, product, mandate, market, gone, t, float(nav[market.panel.dates[t]]))
+            date = market.panel.dates[t]
+            item = round_of(data, product, mandate, market, gone, t, float(nav[date]), float(multiplier[date]))
             assert item is not None
             yield item, masks, seed, rule
 

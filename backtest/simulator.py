@@ -15,13 +15,15 @@ from backtest.dataset import Dataset
 from backtest.journal import Journal
 from backtest.ledger import Day, Ledger
 from backtest.products import Product, decision_days, load_product
+from backtest.signals import known_signals, signal_at, signal_exposures
 from backtest.store import Run, RunWriter
 from backtest.strategy import Decision, Market, prepare
 from backtest.tables import parse_date
 from backtest.universe import Universe, absence, trailing_median, universe
 from engine import InfeasibleMandate, Mandate, Solution, SolverFailure, optimize
 from engine.relaxation import relax
-from risk import DataError, factor_history
+from risk import DataError, RiskSpec, factor_history
+from risk.calibration import forecast_multiplier
 from risk.checks import BoolArray, FloatArray
 
 __all__ = ["market_of", "simulate", "solve_by_mandate"]
@@ -34,9 +36,18 @@ def _silent(stage: str, done: float) -> None:
 
 
 def market_of(
-    data: Dataset, product: Product, *, end: pd.Timestamp | None = None, progress: Progress = _silent
+    data: Dataset,
+    product: Product,
+    mandate: Mandate,
+    *,
+    end: pd.Timestamp | None = None,
+    decide_at_end: bool = False,
+    progress: Progress = _silent,
 ) -> tuple[Market, BoolArray]:
-    """Return what a strategy may read up to `end`, and which assets are gone on which day, shape (T, N)."""
+    """Return what a strategy may read up to `end`, and which assets are gone on which day, shape (T, N).
+
+    With `decide_at_end` the last day is a decision day, whatever the product's schedule.
+    """
     progress("reading market", 0.0)
     panel = data.panel(end=end)
     rule = product.universe.applied_to(data.market_columns())
@@ -46,14 +57,25 @@ def market_of(
     # A name that left the universe is still traded out of at what its trading last was.
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
     progress("reading market", 1.0)
+    signals = known_signals(
+        data,
+        product,
+        mandate,
+        panel,
+        members,
+        also=len(panel.dates) - 1 if decide_at_end else None,
+        progress=lambda done, total: progress("meta model", done / total),
+    )
+    user = data.user_exposures(panel)
     history = factor_history(
         panel,
         members.members,
         members.size,
         product.risk_model,
+        user=signal_exposures(panel, members, signals, user) if product.signal_factors else user,
         progress=lambda done, total: progress("risk model", done / total),
     )
-    return Market(panel, members, suspended, traded, history, product.risk_model), gone
+    return Market(panel, members, suspended, traded, history, product.risk_model, signals), gone
 
 
 def _check_width(data: Dataset, product: Product, found: Universe) -> None:
@@ -91,6 +113,28 @@ def solve_by_mandate(decision: Decision, mandate: Mandate) -> tuple[Decision, So
         if not amounts:
             raise
         return replace(decision, problem=problem), replace(optimize(problem), relaxed=amounts), conflict
+
+
+class _Calibration:
+    """The book's forecasts, what it earned on the day after each, and what that says of the next forecast."""
+
+    def __init__(self, spec: RiskSpec, periods_per_year: int) -> None:
+        self._spec, self._year = spec, periods_per_year
+        self._forecasts: list[float] = []
+        self._realised: list[float] = []
+        self.multiplier = 1.0
+
+    def forecast(self, volatility: float) -> None:
+        self._forecasts.append(volatility)
+
+    def add(self, gross_return: float) -> None:
+        """Add what the book of the last forecast earned."""
+        if not self._forecasts:
+            return
+        self._realised.append(gross_return)
+        self.multiplier = forecast_multiplier(
+            np.array(self._forecasts), np.array(self._realised), self._spec, self._year
+        )
 
 
 @dataclass
@@ -141,7 +185,7 @@ def simulate(
     first, last = _span(data, start, end)
     began = time.perf_counter()
     with RunWriter(Path(out)) as writer, threadpool_limits(1):
-        market, gone = market_of(data, terms, end=last, progress=progress)
+        market, gone = market_of(data, terms, mandate, end=last, progress=progress)
         simulation = _Simulation(data, terms, mandate, market, gone, nav0, writer, progress)
         simulation.journal.timing("market and risk model", all=time.perf_counter() - began)
         return simulation.run(first, explicit=start is not None, began=began)
@@ -189,6 +233,7 @@ class _Simulation:
         self.decides = decision_days(self.panel.dates, product.rebalance)
         self.journal = Journal(writer, data, product, mandate, market)
         self.fee_year = _FeeYear(nav0)
+        self.calibration = _Calibration(product.risk_model, self.panel.periods_per_year)
         self.decision: Decision | None = None
 
     def run(self, first: pd.Timestamp, *, explicit: bool, began: float) -> Run:
@@ -200,6 +245,7 @@ class _Simulation:
             self.progress("simulation", (t - t0) / (len(dates) - t0))
             day, nav = self._account(t, t0)
             held = self.ledger.weights.copy()
+            self.calibration.add(float(day.pnl.sum()) / day.nav_before)
             target = None
             try:
                 if nav <= 0:
@@ -214,12 +260,22 @@ class _Simulation:
                 status, reason = "stopped", f"{dates[t]:%Y-%m-%d}: {error}"
             if status != "complete" or t == len(dates) - 1:
                 nav, held = self._close_run(day)
-            self.journal.day(day, nav, held, target, self.ledger, self.decision)
+            forecast = self._forecast(held)
+            self.calibration.forecast(forecast)
+            self.journal.day(
+                day, nav, held, target, self.ledger, self.decision, forecast, forecast * self.calibration.multiplier
+            )
             if status != "complete":
                 break
         self.progress("simulation", 1.0)
         self.journal.timing("run", all=time.perf_counter() - began)
         return self.journal.finish(status, reason, dates[t0], dates[t], self.nav0)
+
+    def _forecast(self, weights: FloatArray) -> float:
+        """Return the forecast volatility of the book under the model in force; 0 before the first."""
+        if self.decision is None:
+            return 0.0
+        return self.decision.problem.model.volatility(weights[self.decision.assets])
 
     def _first_decision(self, first: pd.Timestamp, *, explicit: bool) -> int:
         """Return the first decision day; by default the first on which everything that a decision needs is there."""
@@ -275,9 +331,11 @@ class _Simulation:
     def _decide(self, t: int, nav: float) -> FloatArray | None:
         started = time.perf_counter()
         date = self.panel.dates[t]
-        predictions = self.data.latest_predictions(date, self.product.maximum_prediction_age_days)
-        before = self.ledger.expected_weights(t)
-        decision = prepare(self.market, t, predictions, self.data.stakes(date), before, nav, self.mandate)
+        signal = self.market.signals.get(t)
+        if signal is None:  # and what is wrong with it is raised here
+            signal = signal_at(self.data, self.product, self.mandate, self.panel, self.market.universe, t)
+        before, multiplier = self.ledger.expected_weights(t), self.calibration.multiplier
+        decision = prepare(self.market, t, signal.meta, before, nav, self.mandate, multiplier=multiplier)
         prepared = time.perf_counter()
         try:
             decision, solution, conflict = solve_by_mandate(decision, self.mandate)
@@ -298,7 +356,7 @@ class _Simulation:
         inside[decision.assets] = decision.members
         self.ledger.withdraw_late(t)
         self.ledger.order(t, np.nan_to_num(target), which, ["rebalance" if member else "exit" for member in inside])
-        self.journal.decided(t, decision, solution, predictions)
+        self.journal.decided(t, decision, solution, signal.published, multiplier)
         if conflict is not None:
             self.journal.relaxed(t, solution, conflict)
         self.journal.timing(f"{date:%Y-%m-%d}", prepare=prepared - started, solve=time.perf_counter() - prepared)

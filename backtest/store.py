@@ -34,7 +34,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "nav": _schema(
         "date",
         "",
-        "nav gross_return cost financing return_before_fees management_fee incentive_fee net_return cash gross net turnover market_return",
+        "nav gross_return cost financing return_before_fees management_fee incentive_fee net_return cash gross net turnover market_return forecast calibrated_forecast",
     ),
     "weights": _schema("date", "asset", "target weight"),
     "positions": _schema("date", "asset", "shares price value pnl"),
@@ -42,7 +42,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "solves": _schema(
         "date predictions_date",
         "status method fallback relaxed",
-        "primal_residual dual_residual complementarity gap objective volatility gross",
+        "primal_residual dual_residual complementarity gap objective volatility multiplier gross",
         {
             "iterations": pa.int64(),
             "free_directions": pa.int64(),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from backtest.dataset import Predictions
+from backtest.signals import Signal
 from backtest.universe import Universe
 from engine import Mandate, Problem, TradeCosts
 from engine.limits import mandate_limits, widen_to_reach
 from engine.mandate import CostRule
-from engine.metamodel import MetaModel, grinold_alpha, meta_model
+from engine.metamodel import MetaModel, grinold_alpha
 from risk import DataError, FactorHistory, FactorModel, Panel, RiskSpec, estimate
 from risk.checks import BoolArray, FloatArray
 
@@ -34,6 +34,8 @@ class Market:
         Trailing 63-row median dollar volume, carried forward where the asset has no row.
     history : FactorHistory
     spec : RiskSpec
+    signals : mapping of int to Signal
+        The meta model of each decision day on which there is one.
     """
 
     panel: Panel
@@ -42,6 +44,7 @@ class Market:
     traded_value: FloatArray
     history: FactorHistory
     spec: RiskSpec
+    signals: Mapping[int, Signal]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,29 +129,34 @@ def trade_costs(rule: CostRule, model: FactorModel, traded_value: FloatArray, na
 def prepare(
     market: Market,
     t: int,
-    predictions: Predictions,
-    stakes: pd.Series,
+    meta: MetaModel,
     holdings: FloatArray,
     nav: float,
     mandate: Mandate,
     *,
+    multiplier: float = 1.0,
     restricted: BoolArray | None = None,
 ) -> Decision:
     """Return the portfolio problem of day t.
 
     Parameters
     ----------
+    meta : MetaModel
+        Of day t, over the universe.
     holdings : ndarray of shape (N,)
         Weights at the close of t, before trading, over the panel's assets.
     nav : float
         Net asset value at the close of t.
+    multiplier : float
+        What the book's own past says its forecast volatility is to be multiplied by (`risk.calibration`): the mandate's
+        volatility limit is on the product.
     restricted : bool ndarray of shape (N,), optional
         Names that may not be traded: they stay where they are.
 
     Raises
     ------
     DataError
-        If the universe is smaller than the mandate's `minimum_assets`, or no staked model can be used.
+        If the universe is smaller than the mandate's `minimum_assets`.
     """
     panel, date = market.panel, market.panel.dates[t]
     inside = market.universe.members[t]
@@ -167,19 +175,6 @@ def prepare(
     model = estimate(
         panel, market.universe.members, market.universe.size, market.spec, t=t, assets=assets, history=market.history
     )
-    try:
-        meta = meta_model(
-            predictions.values,
-            stakes,
-            assets=tuple(np.array(panel.assets, dtype=object)[inside]),
-            submitted=predictions.submitted,
-            deadline=predictions.date + pd.Timedelta(days=1, microseconds=-1),
-            minimum_assets=mandate.minimum_model_assets,
-        )
-    except DataError as error:
-        raise DataError(
-            f"decision of {date:%Y-%m-%d}, `predictions/{predictions.date:%Y-%m-%d}` with the stakes in force: {error}"
-        ) from error
     scores = np.zeros(len(names))
     scores[members] = meta.scores
     scale = grinold_alpha(np.ones(len(names)), model.specific_variance, mandate.alpha, panel.periods_per_year)
@@ -201,7 +196,7 @@ def prepare(
         limits=limits,
         position_limit=(lower, upper),
         gross_limit=mandate.gross_limit,
-        volatility_limit=mandate.volatility_limit,
+        volatility_limit=None if mandate.volatility_limit is None else mandate.volatility_limit / multiplier,
         risk_aversion=mandate.risk_aversion,
         holdings=before,
         costs=trade_costs(mandate.costs, model, market.traded_value[t][assets], nav, panel.periods_per_year),

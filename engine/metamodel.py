@@ -39,8 +39,6 @@ class MetaModel:
         Stake-weighted combination of the models in use: mean 0, standard deviation 1.
     names : tuple of str
         Models in use, sorted.
-    prepared : ndarray of shape (N, M_used)
-        Their gaussianised ranks within the universe; 0 where a model does not cover the name.
     stakes : ndarray of shape (M_used,)
         Their shares of the stake in use; they add up to 1.
     models : DataFrame
@@ -53,7 +51,6 @@ class MetaModel:
     assets: tuple[str, ...]
     scores: FloatArray
     names: tuple[str, ...]
-    prepared: FloatArray
     stakes: FloatArray
     models: pd.DataFrame
     ignored_assets: int
@@ -151,7 +148,6 @@ def meta_model(
         assets=universe,
         scores=standardise(combined),
         names=tuple(used),
-        prepared=prepared,
         stakes=freeze(stake),
         models=models,
         ignored_assets=ignored,

@@ -76,6 +76,8 @@ def _nav(rng: np.random.Generator, dates: pd.DatetimeIndex) -> pd.DataFrame:
             "net": rng.normal(0, 0.002, n),
             "turnover": np.where(np.arange(n) % 5 == 1, 0.25, 0.0),
             "market_return": market,
+            "forecast": 0.08,
+            "calibrated_forecast": 0.088,
         }
     )
 
@@ -123,6 +125,7 @@ def _decision(
         "gap": 10 ** rng.uniform(-11, -8),
         "objective": 0.3,
         "volatility": 0.08 + 0.01 * rng.uniform(),
+        "multiplier": 1.1,
         "gross": 4.5,
         "iterations": int(rng.integers(12, 22)),
         "free_directions": int(rng.integers(20, 40)),
