@@ -40,6 +40,11 @@ class Story:
     def weights(self) -> np.ndarray:
         return self.values / self.nav[:, None]
 
+    def in_force(self, t: int) -> tuple[FactorModel, pd.DataFrame]:
+        """Return the model and the labels in force at the close of day t."""
+        date = max(day for day in self.models if day <= self.dates[t])
+        return self.models[date], self.facts[self.facts["date"] == date].set_index("asset")
+
 
 @dataclass
 class _Fund:
@@ -86,7 +91,7 @@ def write_account(out: Path, *, days: int = 30, seed: int = 0, deviation: float 
                 aimed = np.where(fund.alive, 0.018 * rng.choice([-1.0, 1.0], n), 0.0)
                 orders = aimed * fund.nav - fund.values
                 models[date] = _model(rng)
-                facts.append(_decide(writer, date, models[date], benchmark))
+                facts.append(_decide(writer, date, models[date], benchmark, moved=t >= 15))
             if t == days // 2:
                 notice = {"date": date, "kind": "gone", "asset": NAMES[GONE], "amount": 0.0, "detail": "delisted"}
                 writer.append("notices", pd.DataFrame([notice]))
@@ -110,8 +115,10 @@ def _model(rng: np.random.Generator) -> FactorModel:
     return FactorModel(NAMES, FACTORS, X, root @ root.T, rng.uniform(0.04, 0.16, n))
 
 
-def _decide(writer: RunWriter, date: pd.Timestamp, model: FactorModel, benchmark: np.ndarray) -> pd.DataFrame:
-    """Write a decision's model, signals and solve, and return its labels and volumes."""
+def _decide(
+    writer: RunWriter, date: pd.Timestamp, model: FactorModel, benchmark: np.ndarray, *, moved: bool
+) -> pd.DataFrame:
+    """Write a decision's model, signals and solve, and return its labels, two of them changed once `moved`, and volumes."""
     writer.write_model(date, model)
     signals = pd.DataFrame({"date": date, "asset": NAMES, "meta_model": 0.0, "alpha": 0.0})
     writer.append("signals", signals.assign(benchmark_weight=benchmark))
@@ -120,7 +127,10 @@ def _decide(writer: RunWriter, date: pd.Timestamp, model: FactorModel, benchmark
     writer.append("solves", pd.DataFrame([solve | {"relaxed": '{"style:size": 0.05}'}]))
     place = np.arange(len(NAMES))
     volume = np.where(place == UNKNOWN_VOLUME, np.nan, 1e5 * (1 + place))
-    labels = {"country": np.array(COUNTRIES)[place % 2], "sector": np.array(SECTORS)[place // 2 % 2]}
+    country, sector = place % 2, place // 2 % 2
+    if moved:
+        country[0], sector[1] = 1 - country[0], 1 - sector[1]
+    labels = {"country": np.array(COUNTRIES)[country], "sector": np.array(SECTORS)[sector]}
     return pd.DataFrame({"date": date, "asset": NAMES, **labels, "traded_value": volume})
 
 

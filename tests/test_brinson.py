@@ -29,7 +29,7 @@ def slow_lines(story: Story, t: int, family: str) -> dict[tuple[str, str], float
     whole = float((rows["weight"] * rows["group_return"]).sum())
     lines = {("market", ""): 0.0}
     lines |= {(effect, g): 0.0 for effect in ("allocation", "selection_long", "selection_short") for g in b}
-    labels = story.facts[story.facts["date"] == story.facts["date"].iloc[0]].set_index("asset")[family]
+    labels = story.in_force(max(t - 1, 0))[1][family]
     for i, name in enumerate(NAMES):
         weight, r = (story.weights[t - 1, i] if t else 0.0), story.returns[t, i]
         if i == GONE and t == len(story.dates) // 2:
@@ -83,7 +83,7 @@ def test_a_book_of_group_portfolios_has_no_selection(story: Story) -> None:
     table = story.group_returns.copy()
     for t, date in enumerate(story.dates):
         for family in ("country", "sector"):
-            labels = story.facts[story.facts["date"] == story.facts["date"].iloc[0]].set_index("asset")[family]
+            labels = story.in_force(max(t - 1, 0))[1][family]
             for group in labels.unique():
                 at = (table["date"] == date) & (table["family"] == family) & (table["group"] == group)
                 held = story.weights[t - 1] * (labels == group).to_numpy() if t else np.zeros(len(NAMES))

@@ -18,7 +18,7 @@ from backtest.forecast_record import chi_square_band, forecast_record
 from backtest.limit_levels import LimitLevels, Liquidation, days_to_liquidate, limit_levels
 from backtest.monitoring import Monitoring, MonitoringRule, monitor
 from backtest.rulings import rulings
-from risk import DataError, FactorModel
+from risk import DataError
 from risk.liquidity import liquidity
 
 
@@ -32,13 +32,8 @@ def monitored(story: Story) -> Monitoring:
     return monitor(story.run, facts=story.facts)
 
 
-def in_force(story: Story, t: int) -> tuple[FactorModel, pd.DataFrame]:
-    date = max(day for day in story.models if day <= story.dates[t])
-    return story.models[date], story.facts[story.facts["date"] == date].set_index("asset")
-
-
 def slow_level(story: Story, t: int, name: str, weights: np.ndarray) -> float:
-    model, labels = in_force(story, t)
+    model, labels = story.in_force(t)
     family, _, category = name.partition(":")
     if family == "position":
         return max(abs(w) for w in weights)
@@ -80,7 +75,7 @@ def test_drifted_weights_are_the_book_of_the_close_before_moved_by_its_returns(s
 
 def test_liquidity_is_that_of_the_risk_report_on_every_day(story: Story, monitored: Monitoring) -> None:
     for t in range(1, len(story.dates)):
-        _, labels = in_force(story, t)
+        _, labels = story.in_force(t)
         sold = liquidity(
             NAMES,
             story.weights[t],
@@ -174,7 +169,7 @@ def test_a_change_of_model_is_seen_as_such(story: Story) -> None:
     same = np.setdiff1d(np.arange(len(story.dates)), decided)
     np.testing.assert_array_equal(found.before[same, style], found.drifted[same, style])
     for t in decided[1:]:
-        model, _ = in_force(story, t - 1)
+        model, _ = story.in_force(t - 1)
         drifted = drifted_weights(story.run, book)[t]
         assert found.before[t, style] == pytest.approx(drifted @ model.exposures[:, 3], abs=1e-12)
         assert abs(found.before[t, style] - found.drifted[t, style]) > 1e-6

@@ -45,7 +45,7 @@ def slow_lines(story: Story, t: int) -> dict[str, float]:
     lines = dict.fromkeys([*FACTORS, "specific", "delisting", "trading"], 0.0)
     if t == 0:
         return lines
-    model = story.models[max(day for day in story.models if day <= story.dates[t - 1])]
+    model, _ = story.in_force(t - 1)
     today = story.factor_returns[story.factor_returns["date"] == story.dates[t]].set_index("factor")["factor_return"]
     for i, weight in enumerate(story.weights[t - 1]):
         from_factors = 0.0
