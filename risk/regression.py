@@ -56,7 +56,9 @@ class CrossSection:
     converged: bool = True
 
 
-def constraint_rows(exposures: FloatArray, families: Sequence[slice | npt.NDArray[np.int64]], size: FloatArray) -> FloatArray:
+def constraint_rows(
+    exposures: FloatArray, families: Sequence[slice | npt.NDArray[np.int64]], size: FloatArray
+) -> FloatArray:
     """Return the constraint matrix, shape (number of families, K): each category's share of size in its family."""
     rows = np.zeros((len(families), exposures.shape[1]))
     for row, family in zip(rows, families, strict=True):
