@@ -8,6 +8,7 @@ asset's volatility, which is the direction of alpha under Grinold's rule. Betwee
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,10 +99,8 @@ def known_signals(
     days = np.flatnonzero(scheduled)
     found = {}
     for done, t in enumerate(map(int, days)):
-        try:
+        with suppress(DataError):
             found[t] = signal_at(data, product, mandate, panel, universe, t)
-        except DataError:
-            pass
         progress(done + 1, len(days))
     return found
 

@@ -14,8 +14,8 @@ from risk.checks import BoolArray, DataError, FloatArray, freeze
 from risk.descriptors import Descriptors, compound, trailing_descriptors
 from risk.exposures import day_exposures, factor_order
 from risk.panel import Panel, UserExposures
-from risk.residual_factors import ResidualFactors, blind_names
 from risk.regression import constrained_least_squares, constraint_rows, winsorise_returns
+from risk.residual_factors import ResidualFactors, blind_names
 from risk.rows import GrowingRows
 from risk.spec import RiskSpec
 
