@@ -152,9 +152,7 @@ def brinson(
     groups = [*yardstick.columns, *sorted(used - set(yardstick.columns))]
     # A group that was never held has no weight to place.
     place = np.maximum(pd.Index(groups).get_indexer(pd.Index(names)), 0)[labels]
-    legs = {}
-    for side, inside in (("long", held > 0), ("short", held < 0)):
-        legs[side] = [_by_group(place, np.where(inside, values, 0.0), len(groups)) for values in (held, earned)]
+    legs = _legs(place, held, earned, len(groups))
     known = yardstick.reindex(columns=groups).to_numpy(dtype=np.float64)
     against = np.where(np.isnan(known), market[:, None], known)
     net, gross = legs["long"][0] + legs["short"][0], legs["long"][0] - legs["short"][0]
@@ -184,12 +182,13 @@ def brinson(
 
 
 def _stored(run: Run) -> pd.DataFrame:
-    if not run.has("group_returns"):
+    table = run.table("group_returns") if run.has("group_returns") else pd.DataFrame()
+    if table.empty:
         raise DataError(
             f"{run.folder}: has no `group_returns` table (date, family, group, weight, group_return). Run the backtest again, or "
             "give `group_returns`, as `backtest.account_tables` rebuilds it."
         )
-    return run.table("group_returns")
+    return table
 
 
 def _universe(run: Run, table: pd.DataFrame, family: str, book: DailyBook) -> tuple[pd.DataFrame, FloatArray]:
@@ -251,6 +250,14 @@ def _labels(run: Run, book: DailyBook, facts: pd.DataFrame, family: str) -> tupl
         # In force at the closes start ... stop - 1, whose weights earn the days start + 1 ... stop.
         codes[start + 1 : stop + 1, columns[known]] = labels.codes.to_numpy()[known] + 1
     return codes, names
+
+
+def _legs(place: Codes, held: FloatArray, earned: FloatArray, groups: int) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Return each side's weight and what it earned, by day and group."""
+    return {
+        side: (_by_group(place, np.where(of, held, 0.0), groups), _by_group(place, np.where(of, earned, 0.0), groups))
+        for side, of in (("long", held > 0), ("short", held < 0))
+    }
 
 
 def _by_group(place: Codes, values: FloatArray, groups: int) -> FloatArray:

@@ -123,6 +123,18 @@ def limit_levels(
         unmodelled[days] -= np.abs(held).sum(axis=1)
         unknown[days] = np.abs(held[:, ~_known(ruling)]).sum(axis=1)
         old = rows
+    return _assembled(book, drifted, parts, switches, unmodelled, unknown)
+
+
+def _assembled(
+    book: DailyBook,
+    drifted: FloatArray,
+    parts: list[tuple[int, tuple[str, ...], FloatArray, FloatArray]],
+    switches: list[tuple[int, tuple[str, ...], FloatArray]],
+    unmodelled: FloatArray,
+    unknown: FloatArray,
+) -> LimitLevels:
+    """Return the levels of all rulings side by side, each under its name."""
     names = sorted({name for _, present, _, _ in parts for name in present}, key=_order)
     column = {name: j for j, name in enumerate([*WHOLE_BOOK, *MODELLED, *names])}
     closing, moved = _whole_book(book.weights, len(column)), _whole_book(drifted, len(column))

@@ -153,12 +153,13 @@ def charge_lines(account: pd.DataFrame, basis: Basis) -> pd.DataFrame:
 
 
 def _stored(run: Run) -> pd.DataFrame:
-    if not run.has("factor_returns"):
+    table = run.table("factor_returns") if run.has("factor_returns") else pd.DataFrame()
+    if table.empty:
         raise DataError(
             f"{run.folder}: has no `factor_returns` table (date, factor, factor_return, exposure). Run the backtest again, or give "
             "`factor_returns`, as `backtest.account_tables` rebuilds it."
         )
-    return run.table("factor_returns")
+    return table
 
 
 def _check(table: pd.DataFrame) -> pd.DataFrame:

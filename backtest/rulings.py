@@ -130,12 +130,14 @@ def run_facts(run: Run) -> pd.DataFrame:
     DataError
         If the run was made before runs held them.
     """
-    if not run.has("assets"):
+    columns = ("country", "sector", "traded_value")
+    facts = read_rows(run, "assets", *columns, text=columns[:2]) if run.has("assets") else pd.DataFrame()
+    if facts.empty:
         raise DataError(
             f"{run.folder}: has no `assets` table (date, asset, country, sector, traded_value), without which no position "
             "has a country or sector. Run the backtest again, or give `facts`, as `backtest.account_tables` rebuilds them."
         )
-    return read_rows(run, "assets", "country", "sector", "traded_value", text=("country", "sector"))
+    return facts
 
 
 def facts_by_date(facts: pd.DataFrame) -> dict[pd.Timestamp, pd.DataFrame]:
