@@ -35,7 +35,7 @@ from risk.history import extended_history
 from risk.spec import STYLES
 
 FACTORS, COUNTRIES, SECTORS, PEER_STYLES = 70, 20, 11, 7
-INDUSTRIES = FACTORS - 1 - COUNTRIES - SECTORS - len(STYLES)
+INDUSTRIES = FACTORS - 1 - COUNTRIES - SECTORS - (len(STYLES) - 1)  # industry momentum gives way to industries
 PEER_SECTORS = FACTORS - 1 - COUNTRIES - PEER_STYLES
 YEAR, HISTORY_DAYS, PEER_WEEKS = 252, 126, 26
 
