@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest.strategy import Market
-from risk import DataError
 from risk.checks import BoolArray, FloatArray
 from risk.exposures import day_exposures
+from risk.residual_factors import blind_names
 
 __all__ = ["asset_rows", "factor_rows", "group_rows"]
 
@@ -69,11 +69,6 @@ def factor_rows(market: Market, t: int, weights: FloatArray) -> pd.DataFrame:
     DataFrame with columns date, factor, factor_return, exposure
         Empty on a day without a regression, and always where regressions are weekly. The exposures are those of the day's
         regression, known at the close of t - 1: what is left of the day's return is w'e, e the history's specific returns.
-
-    Raises
-    ------
-    DataError
-        If the history has factors that exposures of that day do not hold.
     """
     panel, history, members = market.panel, market.history, market.universe.members
     daily = t > 0 and history.spec.frequency == "daily"
@@ -86,13 +81,9 @@ def factor_rows(market: Market, t: int, weights: FloatArray) -> pd.DataFrame:
         # Those in the regression, and no others, decide which categories stand alone.
         sample = members[t - 1] & np.isfinite(history.specific_returns[t])
         day = day_exposures(panel, t - 1, raw, size, members[t - 1], sample, history.spec, history.user)
-        if set(factors) != set(day.factors):
-            other = sorted(set(factors) ^ set(day.factors))
-            raise DataError(
-                f"{panel.dates[t]:%Y-%m-%d}: the factors of the day's regression and of its exposures differ by "
-                f"{', '.join(other)}; a history with factors of another source needs their exposures beside these."
-            )
-        brought = dict(zip(day.factors, np.where(known, weights, 0.0) @ day.matrix, strict=True))
+        held = np.where(known, weights, 0.0)
+        brought = dict(zip(day.factors, held @ day.matrix, strict=True))
+        brought |= dict(zip(blind_names(history.spec), held @ history.blind_exposures(t - 1), strict=True))
         exposure = np.array([brought[factor] for factor in factors])
     return pd.DataFrame(
         {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest.account_rows import asset_rows, factor_rows, group_rows
 from backtest.dataset import Dataset
 from backtest.ledger import Day, Ledger
 from backtest.products import Product
@@ -42,6 +43,7 @@ class Journal:
         self._nav: list[dict[str, Any]] = []
         self._counts: dict[str, int] = {}
         self._forecasts: list[float] = []
+        self._held = np.zeros(len(self.assets))
 
     def _notice(self, t: int, kind: str, asset: str, amount: float, detail: str) -> None:
         self._counts[kind] = self._counts.get(kind, 0) + 1
@@ -102,6 +104,9 @@ class Journal:
             )
         self._positions(day, weights, target, ledger)
         self._trades(day)
+        self.writer.append("factor_returns", factor_rows(self.market, t, self._held))
+        self.writer.append("group_returns", group_rows(self.market, t))
+        self._held = weights.copy()
         if decision is not None:
             self._exposures(date, decision, weights[decision.assets])
 
@@ -251,6 +256,7 @@ class Journal:
         excluded = self.market.universe.excluded.loc[date]
         counts = pd.DataFrame({"reason": excluded.index, "assets": excluded.to_numpy(dtype=np.int64)})
         self.writer.append("universe", counts.assign(date=date))
+        self.writer.append("assets", asset_rows(self.market, t, decision.assets))
         self.writer.write_model(date, decision.problem.model)
         for i in np.flatnonzero(decision.frozen):
             self._notice(t, "frozen", names[i], float(decision.problem.holdings[i]), "no row while its country trades")

@@ -57,6 +57,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     "meta_model": _schema(
         "date", "model reason", "stake", {"used": pa.bool_(), "coverage": pa.int64(), "filled": pa.int64()}
     ),
+    "assets": _schema("date", "asset country sector", "traded_value"),
+    "factor_returns": _schema("date", "factor", "factor_return exposure"),
+    "group_returns": _schema("date", "family group", "weight group_return"),
     "universe": _schema("date", "reason", "", {"assets": pa.int64()}),
     "notices": _schema("date", "kind asset detail", "amount"),
     "contribution": _schema("date", "model", "stake true_contribution mask_standard_error"),
