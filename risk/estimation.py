@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from risk.checks import BoolArray, DataError, FloatArray
-from risk.covariance import factor_covariance
-from risk.exposures import day_exposures
+from risk.covariance import FactorCovariance, factor_covariance
+from risk.exposures import DayExposures, day_exposures
 from risk.history import FactorHistory, factor_history
 from risk.model import FactorModel
 from risk.panel import Panel, UserExposures
+from risk.noise import regression_noise
 from risk.residual_factors import blind_names
+from risk.regression import constraint_rows
 from risk.spec import REGRESSION_SETTINGS, RiskSpec
-from risk.specific import LOOKBACK_HALF_LIVES, specific_risk
+from risk.specific import LOOKBACK_HALF_LIVES, SpecificRisk, specific_risk
 
 __all__ = ["Estimate", "estimate", "estimate_with_counts"]
 
@@ -38,14 +40,10 @@ class Estimate:
         Labels without a column of their own, as ``country:Malta``; ``country:`` for assets without one (`DayExposures`).
     absent : tuple of str
         Styles and signals that are no factor that day: too few members have one, all have the same, or categories explain it.
-    blended_factors : tuple of str
-        Factors with a short history, whose variance is partly or wholly that of their family.
-    floored_eigenvalues : int
-        Eigenvalues of the factor correlation matrix raised to the floor.
-    short_histories : int
-        Assets whose specific volatility is partly or wholly structural.
-    floored_specific : int
-        Assets raised to the lowest specific volatility.
+    covariance : FactorCovariance
+        What was blended, floored, corrected and scaled in the covariance of factors.
+    specific : SpecificRisk
+        The same for specific risk; its variances are those before `regression_noise`.
     """
 
     model: FactorModel
@@ -55,10 +53,8 @@ class Estimate:
     unclassified: tuple[str, ...]
     pooled: tuple[str, ...]
     absent: tuple[str, ...]
-    blended_factors: tuple[str, ...]
-    floored_eigenvalues: int
-    short_histories: int
-    floored_specific: int
+    covariance: FactorCovariance
+    specific: SpecificRisk
 
 
 def estimate(
@@ -137,7 +133,6 @@ def estimate_with_counts(
     X = np.hstack([exposures.matrix, blind[:, known]]) if known.size else exposures.matrix
     returns, present, noise = _factor_rows(history, factors, days)
     lengths, periods = spec.in_regressions(), panel.periods_per_year / spec.sessions
-    covariance = factor_covariance(returns, present, factors, lengths, periods, noise)
     pool = np.flatnonzero(members[day] | wanted)
     first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * lengths.specific_half_life))
     specific = specific_risk(
@@ -148,13 +143,17 @@ def estimate_with_counts(
         lengths,
         periods,
     )
+    variance, own_noise = specific.variance, None
+    if spec.regression_noise:
+        variance, own_noise = _less_noise(exposures, X[pool], sizes[pool], members[day][pool], specific.variance)
+    covariance = factor_covariance(returns, present, factors, lengths, periods, noise, regression_noise=own_noise)
     rows = np.flatnonzero(wanted)
     model = FactorModel(
         assets=[panel.assets[i] for i in rows],
         factors=factors,
         exposures=X[rows],
         factor_covariance=covariance.matrix,
-        specific_variance=specific.variance[np.searchsorted(pool, rows)],
+        specific_variance=variance[np.searchsorted(pool, rows)],
     )
     return Estimate(
         model=model,
@@ -164,11 +163,34 @@ def estimate_with_counts(
         unclassified=tuple(panel.assets[i] for i in rows if exposures.unclassified[i]),
         pooled=exposures.pooled,
         absent=exposures.absent,
-        blended_factors=covariance.blended,
-        floored_eigenvalues=covariance.floored_eigenvalues,
-        short_histories=specific.short,
-        floored_specific=specific.floored,
+        covariance=covariance,
+        specific=specific,
     )
+
+
+def _less_noise(
+    exposures: DayExposures, X: FloatArray, size: FloatArray, inside: BoolArray, variance: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return specific variances less what the regression's noise put into them, and its part of the factor covariance.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, K)
+        Of the model, whose first columns are those of `exposures`; signals and blind factors are not in the regression.
+    size, inside, variance : ndarray of shape (n,)
+        Size, membership, and variance of what the regression leaves, per year.
+    """
+    own = np.array([not name.startswith("signal:") for name in exposures.factors])
+    columns = np.flatnonzero(own)
+    fitted, members = X[:, columns], X[np.ix_(inside, columns)]
+    weights = np.sqrt(size[inside])
+    rows = constraint_rows(X[inside][:, : len(own)], exposures.families, size[inside])[:, own]
+    first = regression_noise(members, weights, rows, variance[inside])
+    left = first.variance_outside(variance, fitted)
+    left[inside] = first.specific_variance(variance[inside], members)
+    noise = np.zeros((X.shape[1], X.shape[1]))
+    noise[np.ix_(columns, columns)] = regression_noise(members, weights, rows, left[inside]).covariance
+    return left, noise
 
 
 def _row(t: int, length: int) -> int:

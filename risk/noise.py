@@ -43,10 +43,13 @@ class RegressionNoise:
 
         At least a quarter of v is kept: an asset that is nearly a factor by itself says little of its specific risk.
         """
-        of_factors = np.einsum("nk,nk->n", exposures @ self.covariance, exposures)
         kept = np.maximum(1 - 2 * self.leverage, 1 - _LARGEST_SHARE)
-        variance = np.maximum(residual_variance - of_factors, (1 - _LARGEST_SHARE) * residual_variance) / kept
-        return np.asarray(variance)
+        return np.asarray(self.variance_outside(residual_variance, exposures) / kept)
+
+    def variance_outside(self, residual_variance: FloatArray, exposures: FloatArray) -> FloatArray:
+        """Return d of assets that were in no regression, from the variances of their returns less factors; a quarter is kept."""
+        of_factors = np.einsum("nk,nk->n", exposures @ self.covariance, exposures)
+        return np.asarray(np.maximum(residual_variance - of_factors, (1 - _LARGEST_SHARE) * residual_variance))
 
 
 def regression_noise(

@@ -302,8 +302,8 @@ def test_styles_that_are_not_known_yet_are_absent_and_then_young(ragged: Planted
     assert not history.present[:137, momentum].any()
     assert history.present[140:, momentum].all()
     result = estimate_with_counts(ragged.panel, ragged.members, ragged.size, t=200, history=history)
-    assert "style:momentum" in result.blended_factors
-    assert "market" not in result.blended_factors
+    assert "style:momentum" in result.covariance.blended
+    assert "market" not in result.covariance.blended
     assert result.filled_exposures >= 0
 
 
@@ -313,7 +313,7 @@ def test_a_newcomer_has_a_structural_specific_risk(market: PlantedMarket) -> Non
     size, members = np.where(row, market.size, np.nan), row.copy()
     panel = dataclasses.replace(market.panel, returns=returns, has_row=row)
     result = estimate_with_counts(panel, members, size, SIZE_ONLY)
-    assert result.short_histories == 1
+    assert result.specific.short == 1
     typical = np.median(market.specific_volatility) * np.sqrt(252)
     assert np.sqrt(result.model.specific_variance[0]) == pytest.approx(typical, rel=0.4)
 
@@ -396,3 +396,22 @@ def test_the_market_factor_is_the_us_market() -> None:
     ours = pd.Series(history.factor_returns[:, 0], history.dates).iloc[1:]
     assert ours.corr(french.reindex(ours.index)) > 0.95
     assert np.nanmedian(history.r_squared) > 0.2
+
+
+def test_the_noise_of_the_regression_is_taken_off_factors_and_quiet_assets(
+    market: PlantedMarket, history: FactorHistory
+) -> None:
+    plain = estimate(market.panel, market.members, market.size, SIZE_ONLY, history=history)
+    spec = SIZE_ONLY.model_copy(update={"regression_noise": True})
+    clean = estimate(market.panel, market.members, market.size, spec, history=history)
+    noise = regression_noise(market, plain) * 252
+    kept = np.linalg.eigvalsh(plain.factor_covariance - clean.factor_covariance)
+    assert kept.min() > -1e-12
+    assert np.trace(plain.factor_covariance - clean.factor_covariance) == pytest.approx(np.trace(noise), rel=0.35)
+    # A quiet asset has the noise of all others in what the regression leaves of it, a restless one lost some of its own.
+    quiet = market.specific_volatility < np.quantile(market.specific_volatility, 0.25)
+    truth = (market.specific_volatility**2 * 252)[quiet].mean()
+    before, after = plain.specific_variance[quiet].mean(), clean.specific_variance[quiet].mean()
+    assert abs(after / truth - 1) < abs(before / truth - 1)
+    assert after < before
+    assert clean.specific_variance[~quiet].mean() > plain.specific_variance[~quiet].mean()

@@ -260,7 +260,7 @@ def test_an_asset_of_three_days_has_average_styles_and_the_risk_of_its_like(plai
     assert result.filled_exposures == 3
     columns = [result.model.factors.index(f"style:{name}") for name in ("beta", "momentum", "residual_volatility")]
     assert (result.model.exposures[0, columns] == 0).all()
-    assert result.short_histories >= 1
+    assert result.specific.short >= 1
     assert 0.05 < np.sqrt(result.model.specific_variance[0]) < 1.0
 
 
