@@ -288,6 +288,13 @@ def optimize(
     restricted: Annotated[
         Path | None, typer.Option(help="CSV of asset: names that may not be traded.", show_default=False)
     ] = None,
+    multiplier: Annotated[
+        float,
+        typer.Option(
+            help="What the book's past says its forecast volatility is to be multiplied by: calibrated_forecast over forecast "
+            "in the nav table of its run. The volatility limit is on the product."
+        ),
+    ] = 1.0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -299,7 +306,14 @@ def optimize(
     check_out(out)
     with progress_bars(show=not quiet and not as_json) as report:
         book = live_book(
-            Dataset(data), product, date, holdings=holdings, nav=nav, restricted=restricted, progress=report
+            Dataset(data),
+            product,
+            date,
+            holdings=holdings,
+            nav=nav,
+            restricted=restricted,
+            multiplier=multiplier,
+            progress=report,
         )
         solution, costs = book.solution, limit_costs(book.problem, book.solution)
         write_book(book.orders, out)

@@ -42,7 +42,7 @@ class Journal:
         self.dates = market.panel.dates
         self._nav: list[dict[str, Any]] = []
         self._counts: dict[str, int] = {}
-        self._forecasts: list[float] = []
+        self._forecasts: list[tuple[float, float]] = []
         self._held = np.zeros(len(self.assets))
 
     def _notice(self, t: int, kind: str, asset: str, amount: float, detail: str) -> None:
@@ -195,7 +195,7 @@ class Journal:
         """Write one solve with its signals, model and everything that was left out."""
         date, certificate = self.dates[t], solution.certificate
         relaxed = widenings(decision, solution)
-        self._forecasts.append(solution.volatility)
+        self._forecasts.append((solution.volatility, multiplier))
         self.writer.append(
             "solves",
             pd.DataFrame(
@@ -308,6 +308,6 @@ class Journal:
             "size_source": universe.size_source,
             "universe_not_applied": self.product.universe.not_applied(data.market_columns()),
             "counts": self._counts | {"unknown returns taken as 0": len(data.unknown_returns())},
-            "statistics": headline(nav, data.settings.periods_per_year, volatility=self._forecasts),
+            "statistics": headline(nav, data.settings.periods_per_year, forecasts=self._forecasts),
         }
         return self.writer.finish(record)

@@ -108,7 +108,7 @@ def statistics(
     market_return : Series, optional
         Return of the cap-weighted universe on the same dates; NaN where not known.
     solves : DataFrame, optional
-        Decisions of the run with their forecast ``volatility``, per year.
+        Decisions of the run with their forecast ``volatility``, per year, and the ``multiplier`` that calibrates it.
     periods_per_year : int
 
     Raises
@@ -125,6 +125,9 @@ def statistics(
         market_return = nav["market_return"]
     before, net, years = nav["return_before_fees"], nav["net_return"], periods_per_year
     forecast = np.nan if solves is None or solves.empty else float(solves["volatility"].mean())
+    calibrated = np.nan
+    if solves is not None and not solves.empty:
+        calibrated = float((solves["volatility"] * solves["multiplier"]).mean())
     no_forecast = "" if forecast > 0 else "the run holds no decision with a forecast above 0"
     realised, why = _volatility(before, years)
     sharpe, sharpe_note = _sharpe(before, years)
@@ -155,6 +158,8 @@ def statistics(
         ("beta_t_statistic", "t-statistic of beta", beta_t, beta_note, R, "Beta over its standard error, robust to heteroskedasticity and autocorrelation (Newey-West)."),
         ("forecast_volatility", "Forecast volatility, mean", forecast, no_forecast, P, "Mean over decisions of the risk model's forecast for the target book."),
         ("volatility_ratio", "Realised / forecast volatility", realised / forecast if forecast > 0 else np.nan, why or no_forecast, R, "Volatility before fees over the mean forecast; above 1 the model understated risk."),
+        ("calibrated_forecast", "Calibrated forecast, mean", calibrated, no_forecast, P, "Mean over decisions of the forecast times what the book's own past forecasts and returns said by then: what the volatility limit is held against."),
+        ("calibrated_ratio", "Realised / calibrated forecast", realised / calibrated if calibrated > 0 else np.nan, why or no_forecast, R, "Volatility before fees over the mean calibrated forecast."),
         ("average_gross", "Gross exposure, mean", float(nav["gross"].mean()) if len(nav) else np.nan, none, Unit.MULTIPLE, "Mean over sessions of the sum of absolute weights at the close."),
         ("average_absolute_net", "Absolute net exposure, mean", float(nav["net"].abs().mean()) if len(nav) else np.nan, none, Unit.FRACTION, "Mean over sessions of the absolute sum of weights at the close."),
         ("turnover", "Turnover", yearly["turnover"], short, Unit.MULTIPLE_PER_YEAR, f"Half of the sum of absolute trade weights, mean per session times {years}."),
@@ -169,10 +174,10 @@ def statistics(
 
 
 def headline(
-    nav: pd.DataFrame, periods_per_year: int = 252, *, volatility: Sequence[float] = ()
+    nav: pd.DataFrame, periods_per_year: int = 252, *, forecasts: Sequence[tuple[float, float]] = ()
 ) -> dict[str, float | None]:
-    """Return the statistics by name for `run.json`, given each decision's forecast; None where not known."""
-    solves = pd.DataFrame({"volatility": volatility}, dtype=np.float64)
+    """Return the statistics by name for `run.json`, given each decision's forecast and multiplier; None where not known."""
+    solves = pd.DataFrame(forecasts, columns=["volatility", "multiplier"], dtype=np.float64)
     return statistics(nav, solves=solves, periods_per_year=periods_per_year).as_record()
 
 

@@ -1,10 +1,10 @@
 """What each step of the risk model brings: forecast against realised risk of the fund's own book and of books that owe it nothing.
 
-    python benchmarks/risk_ablation.py DATA [DATA ...] [--product one] [--every 2] [--jobs 2] [--out FOLDER]
+    python benchmarks/risk_ablation.py DATA [DATA ...] [--product one] [--every 4] [--leave-out] [--jobs 2] [--out FOLDER]
 
 For every variant of RiskSpec the model is estimated at every n-th decision, the product's book is optimised under it (costs,
 holdings and all limits; from the book before, without drift or fills), and its return until the next decision is what that model
-let the optimizer do. A step is judged twice: added to what stands above it, and taken out of the whole.
+let the optimizer do. Steps are added one by one; with --leave-out each is taken out of the whole instead.
 
     forecast, realised   volatility of the book, per year: mean forecast; root mean square of daily returns
     ratio                root mean square of daily return over daily forecast: 1 is right
@@ -43,13 +43,14 @@ from backtest.products import Product, load_product
 from backtest.simulator import market_of
 from backtest.strategy import Market, prepare
 from engine import Mandate, optimize
-from risk import DataError, RiskSpec, bias_statistic, factor_history, forecast_multiplier, qlike
+from risk import RiskSpec, bias_statistic, factor_history, forecast_multiplier, qlike
 from risk.model_portfolios import eigen_portfolios
 from risk.portfolios import random_market_neutral
+from risk.spec import STYLES
 
 RANDOM_BOOKS, EIGEN_BOOKS, NAMES = 200, 20, 100
 V1: dict[str, Any] = {
-    "styles": RiskSpec().styles[:7],
+    "styles": STYLES[:7],
     "industries": False,
     "blind_factors": 0,
     "volatility_half_life": 84.0,
@@ -80,23 +81,24 @@ STEPS: dict[str, tuple[str, ...]] = {
 NO_NEWEY_WEST = {"newey_west_lags": 0, "correlation_newey_west_lags": 0, "specific_newey_west_lags": 0}
 
 
-def variants(whole: RiskSpec) -> Iterator[tuple[str, RiskSpec, bool]]:
-    """Yield (name, settings, signal factors): steps added one by one to none, then taken out one by one of all."""
+def variants(whole: RiskSpec, leave_out: bool) -> Iterator[tuple[str, RiskSpec, bool]]:
+    """Yield (name, settings, signal factors): steps added one by one to none, or taken out one by one of all."""
 
     def without(spec: RiskSpec, step: str) -> RiskSpec:
         off = NO_NEWEY_WEST if step == "Newey-West" else {field: V1[field] for field in STEPS[step]}
         return spec.model_copy(update=off)
 
     present = [step for step in STEPS if step == "signals" or without(whole, step) != whole]
-    steps = list(present)
+    if leave_out:
+        yield "all", whole, True
+        for step in present:
+            yield f"all less {step}", without(whole, step), step != "signals"
+        return
     for count in range(len(present) + 1):
         spec = whole
-        for step in steps[count:]:
+        for step in present[count:]:
             spec = without(spec, step)
-        name = "none" if not count else "all" if count == len(present) else f"+ {steps[count - 1]}"
-        yield name, spec, "signals" in steps[:count]
-    for step in present:
-        yield f"all less {step}", without(whole, step), step != "signals"
+        yield f"+ {present[count - 1]}" if count else "none", spec, "signals" in present[:count]
 
 
 @lru_cache(maxsize=1)
@@ -243,7 +245,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
                 f"{row['qlike'] - first:+.3f}",
             )
         console.print(printed)
-        whole = table[table["variant"].isin(["none", "all"])].set_index("variant")
+        whole = table.iloc[[0, -1]].set_index("variant")
         for label in whole.index:
             for prefix in ("", "calibrated "):
                 years = [column for column in whole if column.startswith(f"{prefix}ratio 2")]
@@ -255,23 +257,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--product", default="one")
-    parser.add_argument("--every", type=int, default=2)
+    parser.add_argument("--every", type=int, default=4)
+    parser.add_argument("--leave-out", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", default="", help="variants to run, separated by commas")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     whole = load_product(options.product)[0].risk_model
-    only = set(filter(None, options.only.split(",")))
     work = [
         (folder, options.product, label, spec, signals, options.every)
         for folder in options.data
-        for label, spec, signals in variants(whole)
-        if not only or label in only
+        for label, spec, signals in variants(whole, options.leave_out)
     ]
-    if not work:
-        raise DataError(
-            f"--only {options.only!r} names no variant; choose from {', '.join(v[0] for v in variants(whole))}"
-        )
     rows = []
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         for row in pool.map(measured, work):

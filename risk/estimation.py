@@ -11,10 +11,10 @@ from risk.covariance import FactorCovariance, factor_covariance
 from risk.exposures import DayExposures, day_exposures
 from risk.history import FactorHistory, factor_history
 from risk.model import FactorModel
-from risk.panel import Panel, UserExposures
 from risk.noise import regression_noise
-from risk.residual_factors import blind_names
+from risk.panel import Panel, UserExposures
 from risk.regression import constraint_rows
+from risk.residual_factors import blind_names
 from risk.spec import REGRESSION_SETTINGS, RiskSpec
 from risk.specific import LOOKBACK_HALF_LIVES, SpecificRisk, specific_risk
 

@@ -184,10 +184,12 @@ def test_beta_and_its_t_against_textbook_sums():
 
 def test_forecast_against_realised_volatility():
     nav = account(daily())
-    solves = pd.DataFrame({"date": nav.index[::5], "volatility": 0.08})
+    solves = pd.DataFrame({"date": nav.index[::5], "volatility": 0.08, "multiplier": 1.25})
     found = statistics(nav, solves=solves)
     assert found["forecast_volatility"].value == pytest.approx(0.08)
     assert found["volatility_ratio"].value == pytest.approx(found["volatility_before_fees"].value / 0.08)
+    assert found["calibrated_forecast"].value == pytest.approx(0.10)
+    assert found["calibrated_ratio"].value == pytest.approx(found["volatility_before_fees"].value / 0.10)
     assert math.isnan(statistics(nav, solves=solves.iloc[:0])["volatility_ratio"].value)
     assert math.isnan(statistics(nav, solves=solves.assign(volatility=0.0))["volatility_ratio"].value)
 
