@@ -401,8 +401,67 @@ def report(
     )
 
 
+HARD_BREACH = 3
+"""Exit code of a risk report on a day when a hard limit is breached."""
+
+
+@app.command()
+def risk(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DATA|RUN", help="Folder of a data set, or of a finished run.", show_default=False)
+    ],
+    date: Annotated[str | None, typer.Option(help="Day, as 2024-01-31. Default: the last.", show_default=False)] = None,
+    product: Annotated[
+        str | None,
+        typer.Option(
+            "--product",
+            help="Of a data set: one, supreme, or the path of a product TOML file. Default: one.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file to write; must not exist.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Report the risk of a run's book, or of a data set's risk model alone. Exit code 3: a hard limit is breached."""
+    from backtest import Dataset, Run
+    from backtest.live import check_out
+    from backtest.risk_view import book_risk, model_risk
+    from reports.risk_page import write_risk
+    from reports.risk_terminal import risk_lines
+    from risk import DataError
+
+    is_run = (folder / "run.json").is_file()
+    if is_run and product is not None:
+        raise typer.BadParameter(
+            "a run has its own product; leave it out, or give the data set", param_hint="--product"
+        )
+    if not is_run and not any(folder.glob("market*")):
+        what = "holds neither a finished run (run.json) nor a data set (market)" if folder.is_dir() else "is no folder"
+        raise DataError(f"{folder}: {what}. Give a folder that `metafolio backtest` made, or a data set.")
+    if out is not None:
+        check_out(out)
+    with progress_bars(show=not quiet and not as_json) as report:
+        if is_run:
+            view = book_risk(Run(folder), date=date, progress=report)
+        else:
+            view = model_risk(Dataset(folder), product or "one", date=date, progress=report)
+        if out is not None:
+            write_risk(view, out)
+
+    def lines(console: Console) -> None:
+        risk_lines(view, console)
+        show_lines([f"report: {out.resolve()}"] if out is not None else [], console)
+
+    emit(view.to_dict(), lines, as_json=as_json, quiet=quiet)
+    if view.hard_breach:
+        raise typer.Exit(HARD_BREACH)
+
+
 def main() -> None:
-    """Run the command line: 0 done, 1 the work failed (one paragraph says why), 2 bad usage."""
+    """Run the command line: 0 done, 1 the work failed (one paragraph says why), 2 bad usage, 3 a hard limit is breached."""
     from engine import InfeasibleMandate, SolverFailure
     from risk import DataError
 

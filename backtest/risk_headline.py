@@ -104,7 +104,7 @@ def _loss(tails: pd.DataFrame, column: str, label: str) -> Measure:
 
 def _fresh(book: RiskBook, state: ModelState) -> Measure:
     """Return the book's forecast under the model of the day itself, over the assets that it holds."""
-    model = state.estimate.model
+    model = state.model
     weights = pd.Series(book.weights, index=list(book.model.assets))
     held = weights[weights != 0]
     outside = float(held[~held.index.isin(model.assets)].abs().sum())
@@ -118,7 +118,7 @@ def _fresh(book: RiskBook, state: ModelState) -> Measure:
 
 def model_headline(market: Market, state: ModelState, studied: Studies | None) -> tuple[Measure, ...]:
     """Return the headline of a risk model."""
-    model, members = state.estimate.model, market.universe.members[-1]
+    model, members = state.model, market.universe.members[-1]
     caps = market.history.descriptors.size[-1][members]
     none = math.nan
     recent = state.r_squared.iloc[-63:]

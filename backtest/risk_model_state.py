@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backtest.strategy import Market
-from risk import Estimate, estimate_with_counts
+from risk import Estimate, FactorModel, estimate_with_counts
 from risk.checks import BoolArray, FloatArray
 from risk.decomposition import family
 from risk.diagnostics import (
@@ -37,8 +37,9 @@ class ModelState:
     Attributes
     ----------
     date : Timestamp
-    estimate : Estimate
-        With everything that was filled, pooled, blended or floored.
+    model : FactorModel
+    rules : DataFrame by rule
+        What was filled, pooled, blended, floored or scaled to make it: ``value``, ``meaning`` and ``names`` of what it was done to.
     factors : DataFrame by factor
         ``family``; ``volatility`` (forecast, per year); ``realised`` (of its returns over the last 252 regressions, per year); ``market_correlation``;
         ``t_mean`` (Newey-West, of its mean return over the whole history), ``mean`` (per year) and ``days``; ``mean_absolute_t`` and
@@ -59,7 +60,8 @@ class ModelState:
     """
 
     date: pd.Timestamp
-    estimate: Estimate
+    model: FactorModel
+    rules: pd.DataFrame
     factors: pd.DataFrame
     correlation: pd.DataFrame
     r_squared: pd.Series
@@ -99,7 +101,8 @@ def model_state(market: Market) -> ModelState:
     counts = history.counts
     return ModelState(
         date=panel.dates[t],
-        estimate=found,
+        model=model,
+        rules=_rules(found),
         factors=table.join(strength),
         correlation=correlation,
         r_squared=r_squared,
@@ -110,6 +113,45 @@ def model_state(market: Market) -> ModelState:
         ).rename_axis("rule"),
         note=note,
     )
+
+
+def _rules(found: Estimate) -> pd.DataFrame:
+    covariance, specific = found.covariance, found.specific
+    rows: list[tuple[str, float, str, tuple[str, ...]]] = [
+        ("history", found.history_days, "regressions behind the covariance of factors", ()),
+        ("filled exposures", found.filled_exposures, "styles that were not known and are 0, the market average", ()),
+        ("clipped exposures", found.clipped_exposures, "style values cut at the winsor limit", ()),
+        ("unclassified", len(found.unclassified), "assets without a country or sector factor", found.unclassified),
+        ("pooled", len(found.pooled), "labels without a factor of their own", found.pooled),
+        ("absent", len(found.absent), "styles and signals that are no factor on the day", found.absent),
+        (
+            "blended factors",
+            len(covariance.blended),
+            "short histories: variance partly that of the family",
+            covariance.blended,
+        ),
+        ("floored eigenvalues", covariance.floored_eigenvalues, "of the factor correlations, raised to the floor", ()),
+        (
+            "limited noise",
+            covariance.limited_noise,
+            "combinations of factors that are hardly more than the regression's noise",
+            (),
+        ),
+        ("effective days", covariance.effective_days, "equally weighted days that the correlations are worth", ()),
+        ("factor regime", np.sqrt(covariance.regime.variance), "multiplier of factor volatilities; 1: off", ()),
+        ("short histories", specific.short, "assets whose specific volatility is partly or wholly structural", ()),
+        ("without history", specific.without_history, "assets whose specific volatility is wholly structural", ()),
+        (
+            "fat-tailed",
+            specific.fat_tailed,
+            "assets that lean on the structural estimate, as one jump is not their volatility",
+            (),
+        ),
+        ("floored specific", specific.floored, "assets raised to the lowest specific volatility", ()),
+        ("specific regime", np.sqrt(specific.regime.variance), "multiplier of specific volatilities; 1: off", ()),
+    ]
+    table = pd.DataFrame(rows, columns=["rule", "value", "meaning", "names"]).set_index("rule")
+    return table.astype({"value": np.float64})
 
 
 @dataclass(frozen=True, eq=False)

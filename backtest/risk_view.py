@@ -128,12 +128,9 @@ class RiskView:
             state = {
                 field.name: plain(getattr(self.model, field.name))
                 for field in fields(self.model)
-                if field.name not in ("estimate", "correlation", "r_squared")
+                if field.name not in ("model", "correlation", "r_squared")
             }
-            estimate = self.model.estimate
-            state["estimate"] = {
-                field.name: plain(getattr(estimate, field.name)) for field in fields(estimate) if field.name != "model"
-            } | {"assets": len(estimate.model.assets), "factors": len(estimate.model.factors)}
+            state["assets"], state["factor_count"] = len(self.model.model.assets), len(self.model.model.factors)
             state["correlation"] = _columns(self.model.correlation)
             state["r_squared"] = _columns(self.model.r_squared.to_frame())
             record["model"] = state
