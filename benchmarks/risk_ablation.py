@@ -1,17 +1,19 @@
 """What each step of the risk model brings: forecast against realised risk of the fund's own book and of books that owe it nothing.
 
-    python benchmarks/risk_ablation.py DATA [DATA ...] [--product one] [--every 4] [--leave-out] [--jobs 2] [--out FOLDER]
+    python benchmarks/risk_ablation.py DATA [DATA ...] [--product one] [--every 4] [--jobs 2] [--out FOLDER]
 
 For every variant of RiskSpec the model is estimated at every n-th decision, the product's book is optimised under it (costs,
 holdings and all limits; from the book before, without drift or fills), and its return until the next decision is what that model
-let the optimizer do. Steps are added one by one; with --leave-out each is taken out of the whole instead.
+let the optimizer do. Steps are added one by one; then each is taken out of
+the whole, and what the default leaves off is put on.
 
     forecast, realised   volatility of the book, per year: mean forecast; root mean square of daily returns
     ratio                root mean square of daily return over daily forecast: 1 is right
     calibrated           the same, with each forecast times `risk.calibration.forecast_multiplier` of the days before it, and the
                          volatility limit on the product, in a second walk
-    random, eigen        mean bias statistic of 200 random market-neutral books and of the 20 largest eigen portfolios of the
-                         model's own covariance, weekly returns; s.e. by dates
+    random, eigen        mean bias statistic of 200 random market-neutral books and of the 20 largest eigenfactor portfolios of
+                         the model, returns from one decision to the next; s.e. by dates. (The largest eigenvectors of
+                         the whole covariance are mostly a handful of assets whose volatility has just peaked, and fall short.)
     QLIKE                of the random books: mean of log h + r^2/h less that of the first variant; below 0 is better
 
 Two variants run side by side, each on one BLAS thread.
@@ -44,61 +46,49 @@ from backtest.simulator import market_of
 from backtest.strategy import Market, prepare
 from engine import Mandate, optimize
 from risk import RiskSpec, bias_statistic, factor_history, forecast_multiplier, qlike
-from risk.model_portfolios import eigen_portfolios
+from risk.model_portfolios import eigenfactor_portfolios
 from risk.portfolios import random_market_neutral
 from risk.spec import STYLES
 
 RANDOM_BOOKS, EIGEN_BOOKS, NAMES = 200, 20, 100
-V1: dict[str, Any] = {
-    "styles": STYLES[:7],
-    "industries": False,
-    "blind_factors": 0,
-    "volatility_half_life": 84.0,
-    "specific_half_life": 84.0,
-    "regime_half_life": None,
-    "specific_regime_half_life": None,
-    "eigenfactor_simulations": 0,
-    "specific_robust": False,
-    "specific_shrinkage": 0.0,
-    "regression_noise": False,
-    "huber": None,
+STEPS: dict[str, dict[str, Any]] = {
+    "blind factors": {"blind_factors": 0},
+    "signals": {},
+    "half-lives": {"volatility_half_life": 84.0, "specific_half_life": 84.0},
+    "Newey-West": {"newey_west_lags": 0, "correlation_newey_west_lags": 0, "specific_newey_west_lags": 0},
+    "specific shrinkage": {"specific_shrinkage": 0.0},
+    "regression noise": {"regression_noise": False},
+    "eigenfactors": {"eigenfactor_simulations": 0},
 }
-"""Every step off: sectors, countries and seven styles, one set of half-lives."""
-STEPS: dict[str, tuple[str, ...]] = {
-    "industries": ("industries",),
-    "more styles": ("styles",),
-    "Huber": ("huber",),
-    "blind factors": ("blind_factors",),
-    "signals": (),
-    "half-lives": ("volatility_half_life", "specific_half_life"),
-    "Newey-West": (),
-    "specific shrinkage": ("specific_shrinkage",),
-    "robust specific": ("specific_robust",),
-    "regression noise": ("regression_noise",),
-    "eigenfactors": ("eigenfactor_simulations",),
-    "regimes": ("regime_half_life", "specific_regime_half_life"),
+"""What takes each of the default's steps out again; signals are no setting of RiskSpec."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "industries": {"industries": True},
+    "all styles": {"styles": STYLES},
+    "Huber": {"huber": 2.0},
+    "robust specific": {"specific_robust": True},
+    "regimes": {"regime_half_life": 21.0, "specific_regime_half_life": 21.0},
+    "regimes, half-lives 84": {
+        "regime_half_life": 21.0,
+        "specific_regime_half_life": 21.0,
+        "volatility_half_life": 84.0,
+        "specific_half_life": 84.0,
+    },
 }
-NO_NEWEY_WEST = {"newey_west_lags": 0, "correlation_newey_west_lags": 0, "specific_newey_west_lags": 0}
+"""Steps that the default leaves off."""
 
 
-def variants(whole: RiskSpec, leave_out: bool) -> Iterator[tuple[str, RiskSpec, bool]]:
-    """Yield (name, settings, signal factors): steps added one by one to none, or taken out one by one of all."""
-
-    def without(spec: RiskSpec, step: str) -> RiskSpec:
-        off = NO_NEWEY_WEST if step == "Newey-West" else {field: V1[field] for field in STEPS[step]}
-        return spec.model_copy(update=off)
-
-    present = [step for step in STEPS if step == "signals" or without(whole, step) != whole]
-    if leave_out:
-        yield "all", whole, True
-        for step in present:
-            yield f"all less {step}", without(whole, step), step != "signals"
-        return
-    for count in range(len(present) + 1):
-        spec = whole
-        for step in present[count:]:
-            spec = without(spec, step)
-        yield f"+ {present[count - 1]}" if count else "none", spec, "signals" in present[:count]
+def variants(whole: RiskSpec) -> Iterator[tuple[str, RiskSpec, bool]]:
+    """Yield (name, settings, signal factors): none of the steps, added one by one; of all, one left out; and options put on."""
+    steps = list(STEPS)
+    for count in range(len(steps) + 1):
+        off: dict[str, Any] = {}
+        for step in steps[count:]:
+            off |= STEPS[step]
+        yield f"+ {steps[count - 1]}" if count else "none", whole.model_copy(update=off), "signals" in steps[:count]
+    for step, off in STEPS.items():
+        yield f"all but {step}", whole.model_copy(update=off), step != "signals"
+    for option, on in OPTIONS.items():
+        yield f"all and {option}", whole.model_copy(update=on), True
 
 
 @lru_cache(maxsize=1)
@@ -177,7 +167,7 @@ def judged(market: Market, days: list[int]) -> dict[str, float]:
         length = following - t
         for kind, books in (
             ("random", random_market_neutral(model.assets, RANDOM_BOOKS, held=min(NAMES, len(model.assets)), seed=t)),
-            ("eigen", eigen_portfolios(model, EIGEN_BOOKS)),
+            ("eigen", eigenfactor_portfolios(model)[:EIGEN_BOOKS]),
         ):
             exposures = books @ model.exposures
             variance = np.einsum("pk,pk->p", exposures @ model.factor_covariance, exposures)
@@ -245,7 +235,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
                 f"{row['qlike'] - first:+.3f}",
             )
         console.print(printed)
-        whole = table.iloc[[0, -1]].set_index("variant")
+        whole = table[table["variant"].isin(["none", f"+ {list(STEPS)[-1]}"])].set_index("variant")
         for label in whole.index:
             for prefix in ("", "calibrated "):
                 years = [column for column in whole if column.startswith(f"{prefix}ratio 2")]
@@ -258,7 +248,6 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--product", default="one")
     parser.add_argument("--every", type=int, default=4)
-    parser.add_argument("--leave-out", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -266,7 +255,7 @@ def main() -> None:
     work = [
         (folder, options.product, label, spec, signals, options.every)
         for folder in options.data
-        for label, spec, signals in variants(whole, options.leave_out)
+        for label, spec, signals in variants(whole)
     ]
     rows = []
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:

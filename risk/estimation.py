@@ -189,7 +189,7 @@ def _less_noise(
     left = first.variance_outside(variance, fitted)
     left[inside] = first.specific_variance(variance[inside], members)
     noise = np.zeros((X.shape[1], X.shape[1]))
-    noise[np.ix_(columns, columns)] = regression_noise(members, weights, rows, left[inside]).covariance
+    noise[np.ix_(columns, columns)] = first.covariance_of(left[inside])
     return left, noise
 
 

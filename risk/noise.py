@@ -33,10 +33,17 @@ class RegressionNoise:
         W, in the unit of the specific variances.
     leverage : ndarray of shape (n,)
         h, from 0 to 1 for equal specific variances.
+    fit : ndarray of shape (K, n)
+        P.
     """
 
     covariance: FloatArray
     leverage: FloatArray
+    fit: FloatArray
+
+    def covariance_of(self, specific_variance: FloatArray) -> FloatArray:
+        """Return W for other specific variances of the same regression."""
+        return _covariance(self.fit, specific_variance)
 
     def specific_variance(self, residual_variance: FloatArray, exposures: FloatArray) -> FloatArray:
         """Return d of the regression's assets, shape (n,), from the variances v of what the regression leaves.
@@ -75,9 +82,13 @@ def regression_noise(
     design = exposures @ basis
     normal = np.linalg.pinv(design.T @ (share[:, None] * design), rcond=1e-11, hermitian=True)
     fit = (basis @ normal) @ (design.T * share)
-    covariance = (fit * specific_variance) @ fit.T
     leverage = np.einsum("nk,kn->n", exposures, fit)
-    return RegressionNoise(freeze((covariance + covariance.T) / 2), freeze(leverage))
+    return RegressionNoise(freeze(_covariance(fit, specific_variance)), freeze(leverage), freeze(fit))
+
+
+def _covariance(fit: FloatArray, specific_variance: FloatArray) -> FloatArray:
+    covariance = (fit * specific_variance) @ fit.T
+    return np.asarray((covariance + covariance.T) / 2)
 
 
 def remove_noise(covariance: FloatArray, noise: FloatArray) -> tuple[FloatArray, int]:

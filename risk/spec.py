@@ -129,25 +129,25 @@ class RiskSpec(BaseModel):
     orthogonalise: bool = True
     huber: float | None = Field(default=None, gt=0)
     beta_lags: int = Field(default=0, ge=0)
-    industries: bool = True
+    industries: bool = False
     currencies: bool = False
     frequency: Literal["daily", "weekly"] = "daily"
-    blind_factors: int = Field(default=0, ge=0)
+    blind_factors: int = Field(default=20, ge=0)
     blind_window: int = Field(default=252, ge=20)
     blind_every: int = Field(default=5, ge=1)
-    volatility_half_life: float = Field(default=84.0, gt=0)
+    volatility_half_life: float = Field(default=42.0, gt=0)
     correlation_half_life: float = Field(default=252.0, gt=0)
     newey_west_lags: int = Field(default=2, ge=0)
     correlation_newey_west_lags: int = Field(default=2, ge=0)
     eigenvalue_floor: float = Field(default=0.01, ge=0, lt=1)
-    specific_half_life: float = Field(default=84.0, gt=0)
+    specific_half_life: float = Field(default=42.0, gt=0)
     specific_newey_west_lags: int = Field(default=1, ge=0)
     specific_shrinkage: float = Field(default=1.0, ge=0)
     specific_robust: bool = False
     specific_floor: float = Field(default=0.05, gt=0)
-    eigenfactor_simulations: int = Field(default=0, ge=0)
+    eigenfactor_simulations: int = Field(default=24, ge=0)
     eigenfactor_scale: float = Field(default=1.0, ge=0)
-    regression_noise: bool = False
+    regression_noise: bool = True
     regime_half_life: float | None = Field(default=None, gt=0)
     specific_regime_half_life: float | None = Field(default=None, gt=0)
     calibration_half_life: float | None = Field(default=252.0, gt=0)
