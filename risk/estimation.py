@@ -78,6 +78,7 @@ def estimate(
     size : ndarray of shape (T, N)
         Market capitalisation or the data set's proxy; NaN where not known, and then the last known one counts.
     spec : RiskSpec, optional
+        By default that of `history`.
     t : int
         Row of `panel`; -1 is its last. Nothing after it is read.
     assets : bool ndarray of shape (N,), optional
@@ -115,7 +116,8 @@ def estimate_with_counts(
 
     Parameters and errors are those of `estimate`.
     """
-    spec = RiskSpec() if spec is None else spec
+    if spec is None:
+        spec = RiskSpec() if history is None else history.spec
     day = _row(t, len(panel.dates))
     if history is None:
         cut = slice(0, day + 1)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from risk import Panel
+from risk import Panel, RiskSpec
+
+STEPS_OFF: Mapping[str, object] = {
+    "industries": True,
+    "blind_factors": 0,
+    "volatility_half_life": 84.0,
+    "specific_half_life": 84.0,
+    "regression_noise": False,
+    "eigenfactor_simulations": 0,
+}
+"""A model whose parts can be told apart by hand."""
+
+
+def plain_spec(**fields: object) -> RiskSpec:
+    """Return settings with every later step off, but for `fields`."""
+    return RiskSpec.model_validate({**STEPS_OFF, **fields})
 
 
 @dataclass(frozen=True, eq=False)

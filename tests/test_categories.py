@@ -6,14 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from planted_market import PlantedMarket, plant
+from planted_market import PlantedMarket, plain_spec, plant
 
 from risk import Panel, RiskSpec, factor_history
 from risk.categories import day_categories
 from risk.exposures import day_exposures
 from risk.regression import constraint_rows
 
-SPEC = RiskSpec(styles=(), thin_category=3, currencies=True)
+SPEC = plain_spec(styles=(), thin_category=3, currencies=True)
 
 
 def labelled(
@@ -83,7 +83,7 @@ def test_industries_stand_within_their_sector_and_thin_ones_move_with_it() -> No
     assert len(C) == 3
     categories = day_categories(panel, 0, np.ones(33, dtype=bool), SPEC)
     assert categories.families["industry"].pooled == ("I2", "I3", "I4")
-    assert "industry" not in day_categories(panel, 0, np.ones(33, dtype=bool), RiskSpec(industries=False)).families
+    assert "industry" not in day_categories(panel, 0, np.ones(33, dtype=bool), plain_spec(industries=False)).families
 
 
 def test_an_industry_counts_where_most_of_it_is() -> None:
@@ -139,7 +139,7 @@ def with_industries(market: PlantedMarket, volatility: float) -> tuple[PlantedMa
 
 def test_planted_industry_returns_are_recovered_and_the_others_stay(market: PlantedMarket) -> None:
     moved, truth = with_industries(market, 0.02)
-    spec = RiskSpec(styles=("size",), return_winsor=50.0)
+    spec = plain_spec(styles=("size",), return_winsor=50.0)
     history = factor_history(moved.panel, moved.members, moved.size, spec)
     columns = [history.factors.index(f"industry:I{k}") for k in range(8)]
     for k, column in enumerate(columns):

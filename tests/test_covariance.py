@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from planted_market import plain_spec
 
-from risk import DataError, RiskSpec
+from risk import DataError
 from risk.covariance import factor_covariance
 from risk.eigenfactor import EstimationError, eigenfactor_bias, estimation_error, simulate_estimates
 from risk.moments import exponential_weights, newey_west, shared_error
@@ -36,7 +37,7 @@ def slow_moment(f: np.ndarray, half_life: float, lags: int, i: int, j: int) -> f
 
 
 def test_covariance_is_its_formula() -> None:
-    f, spec = returns(1), RiskSpec(eigenvalue_floor=0.0)
+    f, spec = returns(1), plain_spec(eigenvalue_floor=0.0)
     fast = factor_covariance(f, np.ones_like(f, dtype=bool), FACTORS, spec, 252)
     slow = np.empty((4, 4))
     for i in range(4):
@@ -78,7 +79,7 @@ def test_days_of_absence_do_not_lower_the_volatility() -> None:
     f, present = rng.standard_normal((2000, 4)) * 0.01, np.ones((2000, 4), dtype=bool)
     present[:, 2] = rng.random(2000) < 0.5
     f[~present] = 0.0
-    spec = RiskSpec(newey_west_lags=0, volatility_half_life=500.0)
+    spec = plain_spec(newey_west_lags=0, volatility_half_life=500.0)
     result = factor_covariance(f, present, FACTORS, spec, 252)
     np.testing.assert_allclose(np.sqrt(np.diag(result.matrix)), 0.01 * np.sqrt(252), rtol=0.06)
     assert result.days.tolist() == [2000, 2000, present[:, 2].sum(), 2000]
@@ -91,7 +92,7 @@ def test_missing_overlap_pulls_correlations_towards_zero() -> None:
     present = np.ones((1000, 4), dtype=bool)
     present[:750, 1] = False
     f[~present] = 0.0
-    spec = RiskSpec(newey_west_lags=0, correlation_half_life=1e9, eigenvalue_floor=0.0)
+    spec = plain_spec(newey_west_lags=0, correlation_half_life=1e9, eigenvalue_floor=0.0)
     matrix = factor_covariance(f, present, FACTORS, spec, 252).matrix
     correlation = matrix[0, 1] / np.sqrt(matrix[0, 0] * matrix[1, 1])
     assert correlation == pytest.approx(0.5, abs=0.05)  # sqrt of the quarter of days that overlap
@@ -100,7 +101,7 @@ def test_missing_overlap_pulls_correlations_towards_zero() -> None:
 def test_a_young_factor_is_blended_with_its_family() -> None:
     f, present = returns(8), np.ones((300, 4), dtype=bool)
     f[:237, 2], present[:237, 2] = 0.0, False  # 63 days of 126
-    spec = RiskSpec(newey_west_lags=0)
+    spec = plain_spec(newey_west_lags=0)
     result = factor_covariance(f, present, FACTORS, spec, 252)
     weights = exponential_weights(300, 84)
     own = (weights * f[:, 2] ** 2).sum() / weights[237:].sum() * 252
@@ -112,7 +113,7 @@ def test_a_young_factor_is_blended_with_its_family() -> None:
 def test_a_factor_never_seen_gets_its_familys_variance_and_no_correlation() -> None:
     f, present = returns(9), np.ones((300, 4), dtype=bool)
     f[:, 2], present[:, 2] = 0.0, False
-    result = factor_covariance(f, present, FACTORS, RiskSpec(), 252)
+    result = factor_covariance(f, present, FACTORS, plain_spec(), 252)
     assert result.matrix[2, 2] == pytest.approx(result.matrix[1, 1], rel=1e-12)
     assert np.abs(np.delete(result.matrix[2], 2)).max() == 0.0
     assert result.blended == ("country:B",)
@@ -122,8 +123,8 @@ def test_low_eigenvalues_are_raised_and_counted_and_variances_kept() -> None:
     f = returns(10)
     f[:, 2] = -2 * f[:, 1]  # a constraint: one combination never moves
     present = np.ones((300, 4), dtype=bool)
-    plain = factor_covariance(f, present, FACTORS, RiskSpec(eigenvalue_floor=0.0), 252).matrix
-    floored = factor_covariance(f, present, FACTORS, RiskSpec(), 252)
+    plain = factor_covariance(f, present, FACTORS, plain_spec(eigenvalue_floor=0.0), 252).matrix
+    floored = factor_covariance(f, present, FACTORS, plain_spec(), 252)
     assert floored.floored_eigenvalues == 1
     np.testing.assert_allclose(np.diag(floored.matrix), np.diag(plain), rtol=1e-12)
     deviation = np.sqrt(np.diag(floored.matrix))
@@ -154,7 +155,7 @@ def sample_estimate(f: np.ndarray, u: np.ndarray, c: np.ndarray, lags: int, more
 @pytest.mark.parametrize(("lags", "more"), [(0, 0), (1, 4), (5, 2)])
 def test_volatilities_and_correlations_have_their_own_lags(lags: int, more: int) -> None:
     f = returns(11, 120)
-    spec = RiskSpec(eigenvalue_floor=0.0, newey_west_lags=lags, correlation_newey_west_lags=more)
+    spec = plain_spec(eigenvalue_floor=0.0, newey_west_lags=lags, correlation_newey_west_lags=more)
     fast = factor_covariance(f, np.ones_like(f, dtype=bool), FACTORS, spec, 252).matrix
     for i in range(4):
         for j in range(4):
@@ -214,7 +215,7 @@ def test_the_bias_of_eigenfactors_is_what_repetition_from_data_shows(half_life: 
 def test_the_eigenfactor_step_keeps_variances_and_raises_what_an_optimiser_would_buy() -> None:
     correlation, root = correlated(16, 25)
     rng = np.random.default_rng(17)
-    off, on = RiskSpec(eigenvalue_floor=0.0), RiskSpec(eigenvalue_floor=0.0, eigenfactor_simulations=40)
+    off, on = plain_spec(eigenvalue_floor=0.0), plain_spec(eigenvalue_floor=0.0, eigenfactor_simulations=40)
     ratios = []
     for _ in range(10):
         f = rng.standard_normal((800, 25)) @ root.T * 0.01
@@ -233,7 +234,7 @@ def test_the_eigenfactor_step_keeps_variances_and_raises_what_an_optimiser_would
 
 
 def test_the_eigenfactor_step_gives_the_same_bits_whatever_came_before() -> None:
-    f, spec = returns(18), RiskSpec(eigenfactor_simulations=10)
+    f, spec = returns(18), plain_spec(eigenfactor_simulations=10)
     here = np.ones(f.shape, dtype=bool)
     first = factor_covariance(f, here, FACTORS, spec, 252).matrix
     np.random.default_rng(0).standard_normal(99)
@@ -244,13 +245,13 @@ def test_the_eigenfactor_step_gives_the_same_bits_whatever_came_before() -> None
 def test_a_combination_that_never_moves_is_named_and_left_at_zero_without_a_floor() -> None:
     f = returns(19)
     f[:, 2] = -2 * f[:, 1]
-    spec = RiskSpec(eigenfactor_simulations=20, eigenvalue_floor=0.0)
+    spec = plain_spec(eigenfactor_simulations=20, eigenvalue_floor=0.0)
     free = factor_covariance(f, np.ones(f.shape, dtype=bool), FACTORS, spec, 252)
     assert free.rank == 3
     assert free.eigenfactor_multipliers[0] == 1.0
     still = np.array([0.0, 2.0, 1.0, 0.0])
     assert abs(still @ free.matrix @ still) < 1e-12
-    floored = factor_covariance(f, np.ones(f.shape, dtype=bool), FACTORS, RiskSpec(eigenfactor_simulations=20), 252)
+    floored = factor_covariance(f, np.ones(f.shape, dtype=bool), FACTORS, plain_spec(eigenfactor_simulations=20), 252)
     assert floored.rank == 3
     assert len(floored.dependent) == floored.floored_eigenvalues == 1
     assert set(floored.dependent[0]) == {"country:A", "country:B"}
@@ -262,8 +263,8 @@ def test_fewer_days_than_factors_need_a_floor() -> None:
     f = np.random.default_rng(21).standard_normal((25, 30)) @ root.T * 0.01
     here = np.ones(f.shape, dtype=bool)
     with pytest.raises(DataError, match="effective observations"):
-        factor_covariance(f, here, names(30), RiskSpec(eigenvalue_floor=0.0, eigenfactor_simulations=10), 252)
-    result = factor_covariance(f, here, names(30), RiskSpec(eigenfactor_simulations=10), 252)
+        factor_covariance(f, here, names(30), plain_spec(eigenvalue_floor=0.0, eigenfactor_simulations=10), 252)
+    result = factor_covariance(f, here, names(30), plain_spec(eigenfactor_simulations=10), 252)
     assert result.rank == 25
     assert result.eigenfactor_multipliers[0] > 2
     assert np.linalg.eigvalsh(result.matrix)[0] > 0
@@ -271,14 +272,14 @@ def test_fewer_days_than_factors_need_a_floor() -> None:
 
 def test_factors_that_were_never_there_are_refused() -> None:
     with pytest.raises(DataError, match="present"):
-        factor_covariance(np.zeros((70, 4)), np.zeros((70, 4), dtype=bool), FACTORS, RiskSpec(), 252)
+        factor_covariance(np.zeros((70, 4)), np.zeros((70, 4), dtype=bool), FACTORS, plain_spec(), 252)
 
 
 def test_the_regime_multiplies_the_whole_covariance() -> None:
     f, here = returns(22), np.ones((300, 4), dtype=bool)
     f[-30:] *= 2
     here[-40:, 3], f[-40:, 3] = False, 0.0
-    calm, tense = (factor_covariance(f, here, FACTORS, RiskSpec(regime_half_life=h), 252) for h in (None, 21.0))
+    calm, tense = (factor_covariance(f, here, FACTORS, plain_spec(regime_half_life=h), 252) for h in (None, 21.0))
     assert calm.regime.variance == 1.0
     assert tense.regime.variance > 1.3
     assert tense.regime.days == 105

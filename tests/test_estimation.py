@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pydantic
 import pytest
-from planted_market import PlantedMarket, plant
+from planted_market import PlantedMarket, plain_spec, plant
 
 from risk import DataError, FactorHistory, FactorModel, Panel, RiskSpec, estimate, estimate_with_counts, factor_history
 from risk.panel import UserExposures
 
-SIZE_ONLY = RiskSpec(styles=("size",), return_winsor=50.0)
+SIZE_ONLY = plain_spec(styles=("size",), return_winsor=50.0)
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -139,7 +139,7 @@ def test_a_jump_moves_its_own_specific_return_and_hardly_the_factors(
 
 def test_exposures_are_those_known_the_day_before(market: PlantedMarket) -> None:
     # Returns here are independent from day to day: last week's return explains nothing, unless today is part of it.
-    spec = RiskSpec(styles=("reversal_week",))
+    spec = plain_spec(styles=("reversal_week",))
     history = factor_history(market.panel, market.members, market.size, spec)
     returns = history.factor_returns[10:, history.factors.index("style:reversal_week")]
     assert abs(returns.mean()) < 4 * returns.std() / np.sqrt(len(returns))
@@ -261,11 +261,11 @@ def test_a_signal_is_a_factor_whose_returns_and_variance_are_found(market: Plant
 
 
 def test_held_assets_outside_the_universe_are_modelled_without_moving_the_others(ragged: PlantedMarket) -> None:
-    history = factor_history(ragged.panel, ragged.members, ragged.size)
+    history = factor_history(ragged.panel, ragged.members, ragged.size, plain_spec())
     members = ragged.members[250]
     everyone = np.ones(60, dtype=bool)
-    inside = estimate(ragged.panel, ragged.members, ragged.size, t=250, history=history)
-    both = estimate(ragged.panel, ragged.members, ragged.size, t=250, assets=everyone, history=history)
+    inside = estimate(ragged.panel, ragged.members, ragged.size, plain_spec(), t=250, history=history)
+    both = estimate(ragged.panel, ragged.members, ragged.size, plain_spec(), t=250, assets=everyone, history=history)
     assert len(both.assets) == 60 > len(inside.assets) == members.sum()
     assert both.factors == inside.factors
     assert (both.exposures[members] == inside.exposures).all()
@@ -297,11 +297,11 @@ def test_thin_countries_are_pooled_and_named() -> None:
 
 
 def test_styles_that_are_not_known_yet_are_absent_and_then_young(ragged: PlantedMarket) -> None:
-    history = factor_history(ragged.panel, ragged.members, ragged.size)
+    history = factor_history(ragged.panel, ragged.members, ragged.size, plain_spec())
     momentum = history.factors.index("style:momentum")
     assert not history.present[:137, momentum].any()
     assert history.present[140:, momentum].all()
-    result = estimate_with_counts(ragged.panel, ragged.members, ragged.size, t=200, history=history)
+    result = estimate_with_counts(ragged.panel, ragged.members, ragged.size, plain_spec(), t=200, history=history)
     assert "style:momentum" in result.covariance.blended
     assert "market" not in result.covariance.blended
     assert result.filled_exposures >= 0
@@ -342,7 +342,7 @@ def test_arguments_that_do_not_belong_together_are_refused(market: PlantedMarket
     with pytest.raises(DataError, match="`t` must be a row"):
         estimate(panel, members, size, SIZE_ONLY, t=900, history=history)
     with pytest.raises(DataError, match="other regression settings"):
-        estimate(panel, members, size, RiskSpec(), history=history)
+        estimate(panel, members, size, plain_spec(), history=history)
     with pytest.raises(DataError, match="same panel"):
         estimate(dataclasses.replace(panel, dates=panel.dates.shift(1)), members, size, SIZE_ONLY, history=history)
     with pytest.raises(DataError, match="at least one asset"):

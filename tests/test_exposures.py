@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from planted_market import PlantedMarket, plant
+from planted_market import PlantedMarket, plain_spec, plant
 
-from risk import DataError, RiskSpec
+from risk import DataError
 from risk.categories import pool_categories
 from risk.descriptors import trailing_descriptors
 from risk.exposures import day_exposures, factor_order, standardise
@@ -27,7 +27,7 @@ def market() -> PlantedMarket:
 
 @pytest.fixture(scope="module")
 def raw(market: PlantedMarket) -> dict[str, np.ndarray]:
-    result = trailing_descriptors(market.panel, market.members, market.size, RiskSpec(styles=STYLES))
+    result = trailing_descriptors(market.panel, market.members, market.size, plain_spec(styles=STYLES))
     return {style: result.raw[:, k] for k, style in enumerate(STYLES)}
 
 
@@ -73,19 +73,19 @@ def test_size_is_carried_over_missing_rows_and_must_be_known_for_members(market:
     size = np.where(market.panel.has_row, market.size * (1 + 0.001 * np.arange(400))[:, None], np.nan)
     members = market.members.copy()
     members[:10] = False
-    result = trailing_descriptors(market.panel, members, size, RiskSpec(styles=("size",)))
+    result = trailing_descriptors(market.panel, members, size, plain_spec(styles=("size",)))
     np.testing.assert_array_equal(result.size[20:], pd.DataFrame(size).ffill().to_numpy()[20:])
     size[:, 3] = np.nan
     members[20:, 3] = True
     with pytest.raises(DataError, match="'A003' has none"):
-        trailing_descriptors(market.panel, members, size, RiskSpec(styles=("size",)))
+        trailing_descriptors(market.panel, members, size, plain_spec(styles=("size",)))
 
 
 def test_a_total_loss_is_floored_and_counted(market: PlantedMarket) -> None:
     returns = market.panel.returns.copy()
     returns[50, 2] = -1.0
     panel = dataclasses.replace(market.panel, returns=returns, market_cap=None)
-    result = trailing_descriptors(panel, market.members, market.size, RiskSpec(styles=("reversal_week",)))
+    result = trailing_descriptors(panel, market.members, market.size, plain_spec(styles=("reversal_week",)))
     assert result.counts[:, 0].nonzero()[0].tolist() == [50]
     assert not np.isinf(result.raw).any()
     assert result.raw[50, 0, 2] < np.log(1e-3)
@@ -150,7 +150,7 @@ def test_a_family_with_one_category_is_dropped(counts: tuple[int, ...]) -> None:
 
 
 def test_exposures_of_a_day_count_what_they_fill(market: PlantedMarket) -> None:
-    spec = RiskSpec(styles=("size", "momentum"))
+    spec = plain_spec(styles=("size", "momentum"))
     descriptors = trailing_descriptors(market.panel, market.members, market.size, spec)
     raw = descriptors.raw[399].copy()
     raw[1, :3] = np.nan
@@ -165,7 +165,7 @@ def test_exposures_of_a_day_count_what_they_fill(market: PlantedMarket) -> None:
 
 
 def test_renumbering_the_labels_changes_nothing(market: PlantedMarket) -> None:
-    spec = RiskSpec(styles=("size",))
+    spec = plain_spec(styles=("size",))
     raw = trailing_descriptors(market.panel, market.members, market.size, spec).raw[50]
     names = market.panel.countries
     other = dataclasses.replace(
@@ -185,7 +185,7 @@ def user_exposures(market: PlantedMarket, *factors: str) -> UserExposures:
 
 
 def test_user_exposures_stand_beside_the_styles_or_take_their_place(market: PlantedMarket) -> None:
-    spec = RiskSpec(styles=("size", "reversal_week"))
+    spec = plain_spec(styles=("size", "reversal_week"))
     raw = trailing_descriptors(market.panel, market.members, market.size, spec).raw[300]
     user = user_exposures(market, "signal:mix", "style:size", "style:value")
     size, members = market.size[300], market.members[300]
@@ -199,7 +199,7 @@ def test_user_exposures_stand_beside_the_styles_or_take_their_place(market: Plan
 
 
 def test_user_exposures_that_are_not_known_are_filled_counted_or_absent(market: PlantedMarket) -> None:
-    spec = RiskSpec(styles=("size",))
+    spec = plain_spec(styles=("size",))
     raw = trailing_descriptors(market.panel, market.members, market.size, spec).raw[300]
     user = user_exposures(market, "style:value", "style:quality", "signal:mix")
     values = user.values.copy()

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from planted_market import PlantedMarket, plant
+from planted_market import PlantedMarket, plain_spec, plant
 
 from risk import DataError, FactorHistory, RiskSpec, estimate, estimate_with_counts, factor_history
 from risk.history import extended_history
@@ -15,8 +15,8 @@ from risk.panel import UserExposures
 from risk.residual_factors import MINIMUM_DAYS
 from risk.spec import STYLES
 
-EVERYTHING = RiskSpec(styles=STYLES, huber=2.0, beta_lags=1, thin_category=6, blind_factors=3, blind_window=60)
-SIZE_ONLY = RiskSpec(styles=("size",), return_winsor=50.0)
+EVERYTHING = plain_spec(styles=STYLES, huber=2.0, beta_lags=1, thin_category=6, blind_factors=3, blind_window=60)
+SIZE_ONLY = plain_spec(styles=("size",), return_winsor=50.0)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_a_split_that_was_not_adjusted_is_told_from_a_loss_by_the_market_cap(pla
     loss = history_of(replaced(plain, returns=returns, market_cap=fallen))
     assert not loss.counts["suspected_splits"].any()
     assert loss.specific_returns[150, 3] < -0.8
-    momentum = RiskSpec(styles=("reversal_week",))
+    momentum = plain_spec(styles=("reversal_week",))
     raw = [
         history_of(replaced(plain, returns=returns, market_cap=c), momentum).descriptors.raw[150, 0, 3]
         for c in (cap, fallen)
@@ -207,7 +207,7 @@ def test_a_split_that_was_not_adjusted_is_told_from_a_loss_by_the_market_cap(pla
     assert abs(raw[0]) < 0.2
     assert raw[1] < -2
     # Without market caps nothing tells them apart: the return is cut in the regression, and counted there.
-    unknown = history_of(replaced(plain, returns=returns, market_cap=None), RiskSpec(styles=("size",)))
+    unknown = history_of(replaced(plain, returns=returns, market_cap=None), plain_spec(styles=("size",)))
     assert unknown.counts["winsorised"].iloc[150] >= 1
 
 
@@ -255,7 +255,7 @@ def test_an_asset_of_three_days_has_average_styles_and_the_risk_of_its_like(plai
     returns[:-3, 0], row[:-3, 0] = np.nan, False
     new = replaced(plain, returns=returns, has_row=row)
     new = dataclasses.replace(new, size=np.where(row, plain.size, np.nan), members=row.copy())
-    spec = RiskSpec(styles=("beta", "size", "momentum", "residual_volatility"))
+    spec = plain_spec(styles=("beta", "size", "momentum", "residual_volatility"))
     result = estimate_with_counts(new.panel, new.members, new.size, spec)
     assert result.filled_exposures == 3
     columns = [result.model.factors.index(f"style:{name}") for name in ("beta", "momentum", "residual_volatility")]
@@ -267,7 +267,7 @@ def test_an_asset_of_three_days_has_average_styles_and_the_risk_of_its_like(plai
 def test_an_asset_without_volume_has_the_average_liquidity_and_is_counted(plain: PlantedMarket) -> None:
     volume = plain.panel.dollar_volume.copy()
     volume[:, 4] = 0.0
-    spec = RiskSpec(styles=("size", "liquidity"))
+    spec = plain_spec(styles=("size", "liquidity"))
     dry = replaced(plain, dollar_volume=volume)
     result = estimate_with_counts(dry.panel, dry.members, dry.size, spec)
     assert result.filled_exposures == 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from planted_market import plain_spec
 
-from risk import RiskSpec
 from risk.covariance import factor_covariance
 from risk.noise import regression_noise, remove_noise
 from risk.regression import constrained_least_squares, constraint_rows
@@ -88,7 +88,7 @@ def test_the_forecast_is_that_of_the_factors_themselves() -> None:
     seen = (f @ X.T + rng.standard_normal((6000, 240)) * np.sqrt(d)) @ P.T
     here = np.ones(f.shape, dtype=bool)
     lasting = {"volatility_half_life": 1e9, "correlation_half_life": 1e9, "eigenvalue_floor": 1e-4}
-    spec = RiskSpec(newey_west_lags=0, correlation_newey_west_lags=0, **lasting)
+    spec = plain_spec(newey_west_lags=0, correlation_newey_west_lags=0, **lasting)
     noise = regression_noise(X, weights, constraints, d).covariance
     with_noise = factor_covariance(seen, here, FACTORS, spec, 1).matrix
     without = factor_covariance(seen, here, FACTORS, spec, 1, regression_noise=noise)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from planted_market import plain_spec
 
-from risk import RiskSpec
 from risk.moments import exponential_weights, newey_west_variances
 from risk.multiplier import regime_multiplier
 from risk.shrinkage import shrink_to_size
@@ -104,7 +104,7 @@ def sample(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def test_annual_volatilities_are_recovered() -> None:
     e, size, style, truth = sample(22)
-    spec = RiskSpec(specific_shrinkage=0.0)
+    spec = plain_spec(specific_shrinkage=0.0)
     result = specific_risk(e, size, np.ones(200, bool), style, spec, 252)
     ratio = np.sqrt(result.variance) / truth
     assert np.mean(ratio) == pytest.approx(1.0, abs=0.02)
@@ -114,7 +114,7 @@ def test_annual_volatilities_are_recovered() -> None:
 
 def test_a_short_history_leans_on_assets_like_it() -> None:
     e, size, style, truth = sample(23)
-    spec = RiskSpec(specific_shrinkage=0.0)
+    spec = plain_spec(specific_shrinkage=0.0)
     e[:-5, :20] = np.nan
     e[:, 20:30] = np.nan
     result = specific_risk(e, size, np.ones(200, bool), style, spec, 252)
@@ -127,7 +127,7 @@ def test_a_short_history_leans_on_assets_like_it() -> None:
 def test_a_riskless_asset_is_floored_and_counted() -> None:
     e, size, style, _ = sample(24)
     e[:, 7] = 0.0
-    result = specific_risk(e, size, np.ones(200, bool), style, RiskSpec(specific_shrinkage=0.0), 252)
+    result = specific_risk(e, size, np.ones(200, bool), style, plain_spec(specific_shrinkage=0.0), 252)
     assert result.floored == 1
     assert result.variance[7] == pytest.approx(0.05**2)
     assert (result.variance > 0).all()
@@ -136,7 +136,7 @@ def test_a_riskless_asset_is_floored_and_counted() -> None:
 def test_assets_without_history_are_structural() -> None:
     e, size, style, truth = sample(27)
     e[:, 20:30] = np.nan
-    result = specific_risk(e, size, np.ones(200, bool), style, RiskSpec(), 252)
+    result = specific_risk(e, size, np.ones(200, bool), style, plain_spec(), 252)
     assert result.without_history == 10
     assert result.short == 10
     ratio = np.sqrt(result.variance[20:30]) / truth[20:30]
@@ -146,7 +146,7 @@ def test_assets_without_history_are_structural() -> None:
 
 def test_a_universe_without_any_history_is_floored_and_counted() -> None:
     e, size, style, _ = sample(28)
-    result = specific_risk(np.full_like(e, np.nan), size, np.ones(200, bool), style, RiskSpec(), 252)
+    result = specific_risk(np.full_like(e, np.nan), size, np.ones(200, bool), style, plain_spec(), 252)
     assert result.floored == result.without_history == 200
 
 
@@ -185,9 +185,9 @@ def test_a_history_that_moved_on_few_days_leans_on_assets_like_it() -> None:
     e, size, style, truth = sample(31)
     e[:, 7] = 0.0
     e[::13, 7] = 0.5
-    plain = specific_risk(e, size, np.ones(200, bool), style, RiskSpec(specific_shrinkage=0.0), 252)
+    plain = specific_risk(e, size, np.ones(200, bool), style, plain_spec(specific_shrinkage=0.0), 252)
     robust = specific_risk(
-        e, size, np.ones(200, bool), style, RiskSpec(specific_shrinkage=0.0, specific_robust=True), 252
+        e, size, np.ones(200, bool), style, plain_spec(specific_shrinkage=0.0, specific_robust=True), 252
     )
     assert (plain.fat_tailed, robust.fat_tailed) == (0, 1)
     assert np.sqrt(plain.variance[7]) > 5 * truth[7]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from planted_market import PlantedMarket, plant
+from planted_market import PlantedMarket, plain_spec, plant
 
 from risk import RiskSpec, factor_history
 from risk.descriptors import trailing_descriptors
@@ -43,7 +43,7 @@ def assert_standardised(values: np.ndarray, size: np.ndarray) -> None:
 def test_mid_cap_and_residual_volatility_say_what_size_and_beta_do_not(
     market: PlantedMarket, styles: tuple[str, ...]
 ) -> None:
-    day = exposures_of(market, 300, RiskSpec(styles=styles))
+    day = exposures_of(market, 300, plain_spec(styles=styles))
     size = market.size[300]
     column = {name: day.matrix[:, day.factors.index(f"style:{name}")] for name in styles}
     root = np.sqrt(size)
@@ -61,17 +61,17 @@ def test_mid_cap_is_what_is_left_of_the_cube_of_size(market: PlantedMarket) -> N
     root = size**0.25
     Z = np.column_stack([np.ones(80), standard])
     left = cube - Z @ np.linalg.lstsq(Z * root[:, None], cube * root, rcond=None)[0]
-    day = exposures_of(market, 300, RiskSpec(styles=("size", "mid_cap")))
+    day = exposures_of(market, 300, plain_spec(styles=("size", "mid_cap")))
     wanted = (left - size @ left / size.sum()) / left.std()
     np.testing.assert_allclose(day.matrix[:, -1], wanted, atol=1e-6)
-    plain = exposures_of(market, 300, RiskSpec(styles=("size", "mid_cap"), orthogonalise=False))
+    plain = exposures_of(market, 300, plain_spec(styles=("size", "mid_cap"), orthogonalise=False))
     np.testing.assert_allclose(plain.matrix[:, -1], cube, atol=1e-6)
 
 
 def test_the_users_own_styles_are_taken_as_they_are(market: PlantedMarket) -> None:
     values = np.random.default_rng(1).standard_normal((320, 2, 80)).astype(np.float32)
     user = UserExposures(("style:mid_cap", "style:residual_volatility"), values)
-    day = exposures_of(market, 300, RiskSpec(styles=("size", "mid_cap", "residual_volatility")), user)
+    day = exposures_of(market, 300, plain_spec(styles=("size", "mid_cap", "residual_volatility")), user)
     for k in range(2):
         wanted, _ = standardise(values[300, k].astype(float), market.members[300], market.size[300], 3.0)  # type: ignore[misc]
         assert (day.matrix[:, day.factors.index(user.factors[k])] == wanted).all()
@@ -97,7 +97,7 @@ def test_industry_momentum_is_the_industrys_and_absent_where_their_group_is_a_fa
     market: PlantedMarket,
 ) -> None:
     moved = with_industries(market, 4)
-    spec = RiskSpec(styles=("momentum", "industry_momentum"), industries=False, thin_category=5)
+    spec = plain_spec(styles=("momentum", "industry_momentum"), industries=False, thin_category=5)
     raw = trailing_descriptors(moved.panel, moved.members, moved.size, spec).raw[300].astype(float)
     group = np.arange(80) % 4 == 1
     np.testing.assert_allclose(raw[1, group], np.average(raw[0, group], weights=moved.size[300, group]), rtol=1e-5)
@@ -112,7 +112,7 @@ def test_industry_momentum_is_the_industrys_and_absent_where_their_group_is_a_fa
 
 def test_seasonality_is_the_mean_of_the_same_month_in_the_years_before() -> None:
     market = plant(12, 900, 30)
-    spec = RiskSpec(styles=("seasonality",))
+    spec = plain_spec(styles=("seasonality",))
     raw = trailing_descriptors(market.panel, market.members, market.size, spec).raw[:, 0].astype(float)
     panel, share = market.panel, market.size[0] / market.size[0].sum()
     growth = np.log1p(panel.returns) - np.log1p(panel.returns @ share)[:, None]
@@ -153,7 +153,7 @@ def test_betas_of_markets_that_close_at_different_hours_are_recovered_with_lags_
     mixed = two_zones(13, np.where(is_early, 1.0, 0.2))
     beta = {
         lags: trailing_descriptors(
-            mixed.panel, mixed.members, mixed.size, RiskSpec(styles=("beta",), beta_lags=lags)
+            mixed.panel, mixed.members, mixed.size, plain_spec(styles=("beta",), beta_lags=lags)
         ).raw[-1, 0]
         for lags in (0, 1)
     }
