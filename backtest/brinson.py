@@ -185,8 +185,8 @@ def _stored(run: Run) -> pd.DataFrame:
     table = run.table("group_returns") if run.has("group_returns") else pd.DataFrame()
     if table.empty:
         raise DataError(
-            f"{run.folder}: has no `group_returns` table (date, family, group, weight, group_return). Run the backtest again, or "
-            "give `group_returns`, as `backtest.account_tables` rebuilds it."
+            f"{run.folder}: has no `group_returns` table (date, family, group, weight, group_return). Run the "
+            "backtest again."
         )
     return table
 

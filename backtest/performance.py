@@ -156,8 +156,7 @@ def _stored(run: Run) -> pd.DataFrame:
     table = run.table("factor_returns") if run.has("factor_returns") else pd.DataFrame()
     if table.empty:
         raise DataError(
-            f"{run.folder}: has no `factor_returns` table (date, factor, factor_return, exposure). Run the backtest again, or give "
-            "`factor_returns`, as `backtest.account_tables` rebuilds it."
+            f"{run.folder}: has no `factor_returns` table (date, factor, factor_return, exposure). Run the backtest again."
         )
     return table
 

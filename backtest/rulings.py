@@ -135,7 +135,7 @@ def run_facts(run: Run) -> pd.DataFrame:
     if facts.empty:
         raise DataError(
             f"{run.folder}: has no `assets` table (date, asset, country, sector, traded_value), without which no position "
-            "has a country or sector. Run the backtest again, or give `facts`, as `backtest.account_tables` rebuilds them."
+            "has a country or sector. Run the backtest again."
         )
     return facts
 

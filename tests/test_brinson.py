@@ -10,7 +10,6 @@ import pytest
 from account_run import GONE, NAMES, Story, write_account
 
 from backtest import Run
-from backtest.account_tables import account_tables
 from backtest.brinson import brinson
 from risk import DataError
 
@@ -119,9 +118,8 @@ def test_positions_without_a_label_have_a_group_of_their_own(story: Story) -> No
 
 
 def test_a_simulated_run_meets_its_account_and_its_market(run: Run) -> None:
-    tables = account_tables(run)
-    for family, rows in tables.group_returns.groupby("family"):
-        found = brinson(run, family, group_returns=tables.group_returns, facts=tables.assets)
+    for family, rows in run.table("group_returns").groupby("family"):
+        found = brinson(run, family)
         np.testing.assert_allclose(found.lines.sum(axis=1), run.nav["net_return"], rtol=0, atol=1e-12)
         whole = (rows["weight"] * rows["group_return"]).groupby(rows["date"]).sum()
         np.testing.assert_allclose(whole.reindex(run.nav.index), run.nav["market_return"], rtol=0, atol=1e-14)

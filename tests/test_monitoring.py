@@ -11,7 +11,6 @@ from account_run import GONE, NAMES, UNKNOWN_VOLUME, Story, write_account
 from scipy import stats
 
 from backtest import Run
-from backtest.account_tables import account_tables
 from backtest.breaches import find_breaches
 from backtest.daily_book import DailyBook, drifted_weights, read_book
 from backtest.forecast_record import chi_square_band, forecast_record
@@ -258,7 +257,7 @@ def test_the_band_holds_what_it_says_of_right_forecasts() -> None:
 
 
 def test_a_simulated_run_is_monitored_as_it_monitored_itself(run: Run) -> None:
-    found = monitor(run, facts=account_tables(run).assets)
+    found = monitor(run)
     own = run.table("exposures").pivot(index="date", columns="factor", values="exposure")  # noqa: PD010
     names = [name for name in found.levels if name in own and name != "volatility"]
     assert {"net", "gross", "position", "beta"} <= set(names)
@@ -294,7 +293,7 @@ def test_a_date_without_a_session_is_refused(story: Story, date: str, message: s
 
 
 def test_a_run_without_labels_says_how_to_get_them(story: Story) -> None:
-    with pytest.raises(DataError, match=r"account_tables.* rebuilds"):
+    with pytest.raises(DataError, match="Run the backtest again"):
         monitor(story.run)
 
 

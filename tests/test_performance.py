@@ -11,7 +11,6 @@ from account_run import FACTORS, GONE, Story, write_account
 
 from backtest import Run
 from backtest.account_rows import factor_rows
-from backtest.account_tables import AccountTables, account_tables
 from backtest.daily_book import read_book
 from backtest.dataset import Dataset
 from backtest.linking import link, mean_errors
@@ -33,11 +32,6 @@ def market_read(run: Run) -> Market:
     terms = run.record
     product, mandate = Product.model_validate(terms["product"]), Mandate.model_validate(terms["mandate"])
     return market_of(Dataset(terms["data"]["path"]), product, mandate)[0]
-
-
-@pytest.fixture(scope="module")
-def tables(run: Run, market_read: Market) -> AccountTables:
-    return account_tables(run, market_read)
 
 
 def slow_lines(story: Story, t: int) -> dict[str, float]:
@@ -157,10 +151,8 @@ def test_errors_are_those_of_newey_and_west(story: Story) -> None:
     assert table.loc["style:size", "mean_absolute_exposure"] == pytest.approx(mean)
 
 
-def test_the_specific_line_of_a_simulated_run_is_its_positions_specific_returns(
-    run: Run, tables: AccountTables, market_read: Market
-) -> None:
-    found = performance(run, tables.factor_returns)
+def test_the_specific_line_of_a_simulated_run_is_its_positions_specific_returns(run: Run, market_read: Market) -> None:
+    found = performance(run)
     np.testing.assert_allclose(found.lines.sum(axis=1), run.nav["net_return"], rtol=0, atol=1e-12)
     assert found.lines["trading"].abs().max() < 1e-15
     book = read_book(run)
@@ -203,7 +195,7 @@ def test_factor_returns_that_do_not_fit_are_refused(story: Story, message: str) 
 
 
 def test_a_run_without_factor_returns_says_how_to_get_them(story: Story) -> None:
-    with pytest.raises(DataError, match=r"account_tables.* rebuilds"):
+    with pytest.raises(DataError, match="Run the backtest again"):
         performance(story.run)
 
 
