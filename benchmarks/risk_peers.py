@@ -206,7 +206,7 @@ def summary(lines: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--peer-python", default="/opt/skfolio/bin/python")
+    parser.add_argument("--peer-python", required=True, help="interpreter of an environment with skfolio 1.12")
     parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--books", type=int, default=200)
     parser.add_argument("--spec", default="{}", help="RiskSpec as JSON")
