@@ -33,14 +33,17 @@ def book_headline(
     none = math.nan
     window, confidence = limits.rule.window, limits.rule.confidence
 
-    numbers = table[["level", "lower", "upper"]].astype(np.float64)
+    numbers = table[["level", "lower", "upper", "tolerance"]].astype(np.float64)
+    drifted = set(table.index[table["outside_limit"] & ~table["breach"]])
 
     def limited(name: str, label: str, unit: Quantity, definition: str, note: str = "") -> Measure:
         if name not in table.index:
             return Measure(name, label, none, unit, definition, note="not known on this day")
-        level, lower, upper = numbers.loc[[name]].to_numpy()[0].tolist()
+        level, lower, upper, tolerance = numbers.loc[[name]].to_numpy()[0].tolist()
         bound = "limit" if np.isfinite([lower, upper]).any() else ""
         breach = name in set(table.index[table["breach"]])
+        if name in drifted:
+            note = f"{note}; " * bool(note) + f"beyond the limit of decisions, within {tolerance:g} for drift (assumed)"
         return Measure(name, label, level, unit, definition, lower, upper, bound, note, breach)  # fmt: skip
 
     largest = str(table["asset"].get("position", ""))
@@ -121,7 +124,7 @@ def model_headline(market: Market, state: ModelState, studied: Studies | None) -
     model, members = state.model, market.universe.members[-1]
     caps = market.history.descriptors.size[-1][members]
     none = math.nan
-    recent = state.r_squared.iloc[-63:]
+    recent = state.r_squared["day"].iloc[-63:]
 
     def bias(name: str) -> Measure:
         summary = pd.DataFrame() if studied is None else studied.summary

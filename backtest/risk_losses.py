@@ -10,7 +10,7 @@ import pandas as pd
 
 from backtest.risk_run import RiskBook
 from backtest.strategy import Market
-from risk import Tail
+from risk import DataError, Tail
 from risk.checks import FloatArray
 from risk.laws import fit_dof
 from risk.tail_backtest import VarBacktest, VarMethod, backtest_var
@@ -37,8 +37,15 @@ def past_returns(book: RiskBook, market: Market) -> tuple[FloatArray, float]:
 
     An asset without a return on a day counts with its exposures of today times that day's factor returns: a short history
     neither hides its risk nor drops it from the book.
+
+    Raises
+    ------
+    DataError
+        If the risk model's regressions are weekly: its factor returns then stand for no day.
     """
     history = market.history
+    if history.spec.frequency != "daily":
+        raise DataError("the risk model's regressions are weekly, and past losses of a day need daily factor returns.")
     days = np.flatnonzero(history.present.any(axis=1))[-PAST:]
     place = pd.Index(market.panel.assets).get_indexer(pd.Index(book.model.assets))
     returns = market.panel.returns[np.ix_(days, place)]

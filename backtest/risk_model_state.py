@@ -47,8 +47,8 @@ class ModelState:
         (correlation of exposures with those 21 days before).
     correlation : DataFrame, factors by factors
         Forecast.
-    r_squared : Series by date
-        Of each regression.
+    r_squared : DataFrame by date
+        ``day``, of each regression, and ``mean`` of the last 21.
     years : DataFrame by year
         As `r_squared_by_year`.
     condition : float
@@ -64,7 +64,7 @@ class ModelState:
     rules: pd.DataFrame
     factors: pd.DataFrame
     correlation: pd.DataFrame
-    r_squared: pd.Series
+    r_squared: pd.DataFrame
     years: pd.DataFrame
     condition: float
     counts: pd.DataFrame
@@ -105,7 +105,7 @@ def model_state(market: Market) -> ModelState:
         rules=_rules(found),
         factors=table.join(strength),
         correlation=correlation,
-        r_squared=r_squared,
+        r_squared=pd.DataFrame({"day": r_squared, "mean": r_squared.rolling(STABILITY_DAYS).mean()}),
         years=r_squared_by_year(r_squared),
         condition=condition,
         counts=pd.DataFrame(

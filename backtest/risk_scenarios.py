@@ -126,10 +126,11 @@ def _replays(book: RiskBook, market: Market | None) -> tuple[Replay, ...]:
     if market is None:
         return ()
     place = pd.Index(market.panel.assets).get_indexer(pd.Index(book.model.assets))
-    own = market.panel.returns[:, place]
-    return replay(
-        book.model, book.weights, market.history, windows=WINDOWS, asset_returns=own, periods_per_year=book.year
-    )
+    # Of weekly regressions the rows between two are no part of a window.
+    sessions = market.history.spec.sessions
+    own = market.panel.returns[:, place] if sessions == 1 else None
+    year = round(book.year / sessions)
+    return replay(book.model, book.weights, market.history, windows=WINDOWS, asset_returns=own, periods_per_year=year)
 
 
 def _replay_table(replays: tuple[Replay, ...]) -> pd.DataFrame:

@@ -132,7 +132,7 @@ class RiskView:
             }
             state["assets"], state["factor_count"] = len(self.model.model.assets), len(self.model.model.factors)
             state["correlation"] = _columns(self.model.correlation)
-            state["r_squared"] = _columns(self.model.r_squared.to_frame())
+            state["r_squared"] = _columns(self.model.r_squared)
             record["model"] = state
         return record | {"hard_breach": self.hard_breach}
 
@@ -230,7 +230,10 @@ def _book_parts(
         return None, None, pd.DataFrame()
     past: np.ndarray | None = None
     if market is not None:
-        past, proxied = past_returns(book, market)
+        try:
+            past, proxied = past_returns(book, market)
+        except DataError as error:
+            why, proxied = str(error), 0.0
         if proxied > 0:
             notes.append(
                 f"In the historical value at risk {proxied:.1%} of gross times days has no return of its own: it counts with today's "
@@ -239,7 +242,7 @@ def _book_parts(
     outcomes = (record["realised"] / record["calibrated_forecast"] * np.sqrt(book.year)).to_numpy()
     tails, gaps = book_tails(book, outcomes, past, why)
     missing |= {f"tails.{name}": text for name, text in gaps.items()}
-    what_if = scenarios(book, market, why)
+    what_if = scenarios(book, market, missing.get("market", ""))
     if what_if.replays_missing:
         missing["replays"] = what_if.replays_missing
     return risk_sources(book, participation=rule.participation), what_if, tails

@@ -34,6 +34,7 @@ __all__ = [
     "forecast_figure",
     "ratio_figure",
     "series_figure",
+    "share_figure",
     "use_figure",
 ]
 
@@ -44,8 +45,8 @@ FAMILY_LINES = {
 }  # fmt: skip
 
 
-def use_figure(use: pd.DataFrame) -> go.Figure:
-    """Return the use of each family of limits over time; above 1 is a breach."""
+def use_figure(use: pd.DataFrame, *, shown: int) -> go.Figure:
+    """Return the use of each family of limits over time, at first its last `shown` days; above 1 is a breach."""
     figure = _canvas(320, legend=True, tickformat=".0%")
     for family in use:
         series = use[family]
@@ -54,7 +55,9 @@ def use_figure(use: pd.DataFrame) -> go.Figure:
             line={"color": FAMILY_LINES[str(family)], "width": 1.4},
         )  # fmt: skip
     figure.add_hline(y=1.0, line={"color": LOSS, "width": 1.4, "dash": "dash"})
-    figure.update_yaxes(rangemode="tozero")
+    last = use.iloc[-shown:]
+    figure.update_xaxes(range=[_days(last)[0], _days(last)[-1]])
+    figure.update_yaxes(range=[0, 1.1 * max(float(np.nanmax(last.to_numpy())), 1.0)])
     return _marked_where_short(figure, len(use))
 
 
@@ -163,6 +166,21 @@ def series_figure(
             line={"color": LINES[j % len(LINES)], "width": 1.6},
         )  # fmt: skip
     return _marked_where_short(figure, len(table))
+
+
+def share_figure(table: pd.DataFrame) -> go.Figure:
+    """Return the R-squared of each regression as points, and its mean as a line."""
+    figure = _canvas(240, legend=True, tickformat=".0%")
+    figure.add_scatter(
+        x=_days(table), y=_thin(table["day"]), name="Regression of the day", mode="markers", hovertemplate="%{y:.0%}",
+        marker={"color": BEFORE, "size": 2.5},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=_days(table), y=_thin(table["mean"]), name="Mean of 21", mode="lines", hovertemplate="%{y:.0%}",
+        line={"color": NET, "width": 1.8},
+    )  # fmt: skip
+    figure.update_xaxes(range=[_days(table)[0], _days(table)[-1]])
+    return figure
 
 
 def correlation_figure(table: pd.DataFrame) -> go.Figure:

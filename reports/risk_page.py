@@ -21,13 +21,15 @@ from backtest.risk_view import RiskView
 from backtest.store import write_whole
 from reports import cells, figures, records, risk_figures
 from reports import risk_tables as tables
-from reports.risk_cells import bound_text, measure_text
+from reports.risk_cells import bound_text, level_text, measure_text
 from reports.risk_tables import Sheet
 
 __all__ = ["write_risk"]
 
 HEADLINE_FACTORS, SHOWN_ASSETS, SHOWN_BREACHES = 12, 20, 12
 SHOWN_GROUPS = 12
+SHOWN_DAYS = 126
+"""Of the use of limits, before the reader asks for more."""
 CORRELATED = ("market", "sector", "style", "signal")
 """Families in the picture of correlations."""
 TITLES = {
@@ -80,6 +82,8 @@ def _content(view: RiskView) -> dict[str, Any]:
         "day": cells.date(view.date),
         "headline": [_card(measure, view.currency) for measure in view.headline],
         "figures": drawn,
+        "shown_days": SHOWN_DAYS,
+        "breaches": _breached(view),
         "missing": [(_title(name), reason) for name, reason in view.missing.items()],
         "why": view.missing,
         "limits": _limits(view),
@@ -119,6 +123,22 @@ def _card(measure: Measure, currency: str) -> dict[str, Any]:
     }
 
 
+def _breached(view: RiskView) -> list[str]:
+    """Return each breach of the day in a sentence."""
+    if view.limits is None:
+        return []
+    table, said = view.limits.table, []
+    for name, row in table[table["breach"]].iterrows():
+        family = str(row["family"])
+        asset = f" of {row['asset']}" if row["asset"] else ""
+        level, beyond = level_text(family, row["level"]), level_text(family, -row["headroom"])
+        said.append(
+            f"{str(name).capitalize()}{asset}: {level}, {beyond} beyond limit and tolerance, since {cells.date(row['since'])} "
+            f"({int(row['days'])} session{'s'[: row['days'] != 1]}), {row['kind']} ({row['cause']}), {'hard' if row['hard'] else 'soft'}."
+        )
+    return said
+
+
 def _assumed(terms: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return the terms that were never published, by where they stand."""
     found = {
@@ -132,7 +152,7 @@ def _figures(view: RiskView) -> dict[str, go.Figure]:
     if view.limits is not None:
         record = view.limits.forecast
         if len(view.use.columns):
-            drawn["use"] = risk_figures.use_figure(view.use)
+            drawn["use"] = risk_figures.use_figure(view.use, shown=SHOWN_DAYS)
         drawn["volatility"] = risk_figures.forecast_figure(record, view.mandate.get("volatility_limit"))
         drawn["ratio"] = risk_figures.ratio_figure(record)
     if view.sources is not None:
@@ -157,7 +177,7 @@ def _figures(view: RiskView) -> dict[str, go.Figure]:
 
 def _model_figures(state: ModelState) -> dict[str, go.Figure]:
     chosen = [name for name in state.correlation.columns if str(name).partition(":")[0] in CORRELATED]
-    drawn = {"r_squared": risk_figures.series_figure(state.r_squared.to_frame(), tickformat=".0%", hover="%{y:.0%}")}
+    drawn = {"r_squared": risk_figures.share_figure(state.r_squared)}
     if chosen:
         drawn["correlation"] = risk_figures.correlation_figure(state.correlation.loc[chosen, chosen])
     return drawn
@@ -232,7 +252,7 @@ def _liquidity(sources: Sources) -> list[tuple[str, str, str]]:
         (
             f"{cells.percent(share, 0)} of gross",
             f"{cells.number(float(days), 2)} days" if math.isfinite(days) else "never",
-            "Trading days until positions of this share of gross are sold entirely.",
+            "Sold entirely within so many trading days.",
         )
         for share, days in zip(sources.liquidity.index.astype(float), sources.liquidity["days"], strict=True)
     ]

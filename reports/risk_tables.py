@@ -348,21 +348,19 @@ def stress_sheet(stresses: pd.DataFrame) -> Sheet:
 
 
 def replay_sheet(replays: pd.DataFrame) -> Sheet:
-    """Return the windows of the past, those that the data do not hold included."""
-    rows: list[Row] = []
-    for name, row in replays.iterrows():
-        rows.append(
-            [
-                str(name),
-                f"{date(row['start'])} to {date(row['end'])}",
-                percent(row["loss"], 2) if row["in_data"] else "",
-                percent(row["own_loss"], 2) if row["in_data"] else "",
-                percent(row["own_absent_gross"], 0) if row["in_data"] else "",
-                percent(row["worst_day"], 2) if row["in_data"] else "",
-                percent(row["drawdown"], 2) if row["in_data"] else "",
-                str(row["note"]),
-            ]
-        )
+    """Return the windows of the past that the data hold, and name those that they do not."""
+    held = replays[replays["in_data"].astype(bool)]
+    rows: list[Row] = [
+        [
+            str(name),
+            f"{date(row['start'])} to {date(row['end'])}",
+            *(percent(row[column], 2) for column in ("loss", "own_loss")),
+            percent(row["own_absent_gross"], 0),
+            *(percent(row[column], 2) for column in ("worst_day", "drawdown")),
+            str(row["note"]),
+        ]
+        for name, row in held.iterrows()
+    ]
     columns = [
         ("Window", ""),
         ("Days", ""),
@@ -376,7 +374,10 @@ def replay_sheet(replays: pd.DataFrame) -> Sheet:
         ("Drawdown", "Largest fall within the window, by factors."),
         ("Note", ""),
     ]
-    return _sheet(columns, rows, empty="Nothing was replayed.", words=(0, 1, 7))
+    away = replays[~replays["in_data"].astype(bool)]
+    names = ", ".join(f"{name} ({date(row['start'])} to {date(row['end'])})" for name, row in away.iterrows())
+    note = f"Not replayed: {names}. Reason: {away['note'].iloc[0]}." if len(away) else ""
+    return _sheet(columns, rows, empty=f"Nothing was replayed. {note}", words=(0, 1, 7), note=note if rows else "")
 
 
 def regime_sheet(regimes: pd.DataFrame) -> Sheet:

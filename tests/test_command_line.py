@@ -513,3 +513,69 @@ def test_check_names_files_that_are_given_and_not_used(
     )
     assert call("check", small, monkeypatch=monkeypatch) == 0
     assert "given, and not used yet: rates" in capsys.readouterr().out
+
+
+def test_risk_of_a_run_writes_a_page_and_numbers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "risk.html"
+    code = call("risk", run.folder, "--out", out, "--json", monkeypatch=monkeypatch)
+    record = json.loads(capsys.readouterr().out)
+    assert code == (metafolio.HARD_BREACH if record["hard_breach"] else 0)
+    assert record["date"] == f"{run.nav.index[-1]:%Y-%m-%d}"
+    assert {"headline", "limits", "sources", "scenarios", "forecast", "attribution", "model"} <= set(record)
+    assert "Limits, monitored daily" in out.read_text(encoding="utf-8")
+    assert call("risk", run.folder, "--out", out, "--quiet", monkeypatch=monkeypatch) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_risk_exits_with_3_on_a_hard_breach_and_0_without(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from backtest.monitoring import monitor
+
+    breaches = monitor(run).breaches
+    hard = breaches[breaches["hard"]]
+    day = hard["start"].iloc[0]
+    arguments = ("risk", run.folder, "--date", f"{day:%Y-%m-%d}")
+    assert call(*arguments, monkeypatch=monkeypatch) == 3
+    assert "HARD BREACH" in capsys.readouterr().out
+    dates = pd.DatetimeIndex(run.nav.index)
+    inside = [((hard["start"] <= date) & (date <= hard["end"])).any() for date in dates]
+    calm = next(date for date, beyond in zip(dates, inside, strict=True) if date > day and not beyond)
+    assert call("risk", run.folder, "--date", f"{calm:%Y-%m-%d}", "--quiet", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_risk_of_a_data_set_is_its_model(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model.html"
+    assert call("risk", market, "--product", "supreme", "--out", out, monkeypatch=monkeypatch) == 0
+    assert "risk model alone" in capsys.readouterr().out
+    assert "Report of a risk model" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("folder", "more", "code", "word"),
+    [
+        ("missing", (), 1, "is no folder"),
+        ("empty", (), 1, "neither a finished run"),
+        ("run", ("--date", "nonsense"), 1, "`date` must be a date"),
+        ("run", ("--date", "1999-01-04"), 1, "before the run's first decision"),
+        ("run", ("--product", "one"), 2, "a run has its own product"),
+        ("market", ("--product", "three"), 1, "unknown product"),
+        ("market", ("--date", "1999-01-04"), 1, "no trading day"),
+    ],
+)
+def test_risk_of_what_it_cannot_report_on_is_refused(
+    folder: str, more: tuple[str, ...], code: int, word: str, run: Run, market: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    path = {"run": run.folder, "market": market}.get(folder, tmp_path / folder)
+    out = tmp_path / "risk.html"
+    assert call("risk", path, "--out", out, *more, "--quiet", monkeypatch=monkeypatch) == code
+    message = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+    assert word in message
+    assert not out.exists()

@@ -1,0 +1,181 @@
+"""The risk page: one file that loads nothing, says everything that the view holds, and marks what is outside."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from market_files import assert_refused
+from test_reports import NASTY, Page
+
+from backtest import Dataset, Run
+from backtest.risk_record import Measure, Quantity
+from backtest.risk_view import RiskView, Status, book_risk, model_risk
+from reports.risk_cells import bound_text, level_text, measure_text, p_text
+from reports.risk_page import write_risk
+from reports.risk_tables import breach_sheet, limit_sheet, stress_sheet, tail_sheet
+
+
+@pytest.fixture(scope="module")
+def view(run: Run) -> RiskView:
+    return book_risk(run)
+
+
+@pytest.fixture(scope="module")
+def model(market: Path) -> RiskView:
+    return model_risk(Dataset(market), "one")
+
+
+def page_of(view: RiskView, folder: Path) -> Page:
+    return Page(write_risk(view, folder / "risk.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_loads_nothing_and_is_the_same_every_time(view: RiskView, tmp_path: Path) -> None:
+    page = page_of(view, tmp_path)
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "img", "form"}
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+    text = (tmp_path / "risk.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert len(text) < 8e6
+    assert write_risk(view, tmp_path / "again.html").read_text(encoding="utf-8") == text
+
+
+def test_every_link_leads_to_a_section(view: RiskView, model: RiskView, tmp_path: Path) -> None:
+    for one in (view, model):
+        page = page_of(one, tmp_path)
+        sections = {attributes.get("id") for tag, attributes in page.tags if tag == "section"}
+        links = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
+        assert links == sections
+
+
+def test_every_headline_has_value_limit_definition_and_unit(view: RiskView, tmp_path: Path) -> None:
+    text = page_of(view, tmp_path).text
+    for measure in view.headline:
+        for words in (measure.label, measure_text(measure, view.currency), bound_text(measure), measure.definition):
+            assert words in text, measure.name
+    assert f"close of {view.date:%Y-%m-%d}" in text
+    assert "set by us" in text
+
+
+def test_every_limit_factor_and_scenario_is_on_the_page(view: RiskView, tmp_path: Path) -> None:
+    text = page_of(view, tmp_path).text
+    assert view.limits is not None
+    assert view.sources is not None
+    assert view.scenarios is not None
+    names = [*view.limits.table.index, *view.sources.factors.index, *view.scenarios.stresses.index]
+    names += [*view.scenarios.replays.index, *view.scenarios.regimes.index]
+    for name in names:
+        assert str(name) in text, name
+
+
+def test_every_figure_has_its_data(view: RiskView, tmp_path: Path) -> None:
+    page = page_of(view, tmp_path)
+    places = {attributes["id"] for _, attributes in page.tags if attributes.get("class") == "plot"}
+    assert places == set(page.figures)
+    assert {"use", "volatility", "ratio", "families", "stresses", "attribution", "correlation"} <= places
+
+
+def test_a_hard_breach_is_the_first_thing_said(view: RiskView, tmp_path: Path) -> None:
+    assert view.limits is not None
+    table = view.limits.table.copy()
+    table.loc["gross", ["breach", "headroom", "since", "days", "kind", "cause"]] = [
+        True,
+        -0.25,
+        view.date,
+        3,
+        "passive",
+        "drift",
+    ]
+    limits = replace(view.limits, table=table)
+    page = page_of(replace(view, limits=limits, status=Status("hard", "HARD BREACH of gross", ("gross",))), tmp_path)
+    text = page.text
+    assert text.index("HARD BREACH of gross") < text.index("Headline")
+    assert f"Gross: {level_text('gross', table.loc['gross', 'level'])}, 0.25 beyond limit and tolerance" in text
+    assert "(3 sessions), passive (drift), hard." in text
+    row = next(row for row in limit_sheet(limits, worst=True).table.rows if row[0].text == "gross")
+    assert row[1].alert
+    assert row[5].text == "breach"
+
+
+def test_names_are_shown_letter_by_letter(view: RiskView, tmp_path: Path) -> None:
+    assert view.sources is not None
+    families = view.sources.families.rename(index={"market": NASTY})
+    assets = view.sources.assets.rename(index={view.sources.assets.index[0]: NASTY})
+    sources = replace(view.sources, families=families, assets=assets)
+    write_risk(replace(view, name=NASTY, sources=sources, notes=(NASTY,)), tmp_path / "nasty.html")
+    text = (tmp_path / "nasty.html").read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text
+
+
+def test_what_is_not_there_is_said_with_its_reason(view: RiskView, tmp_path: Path) -> None:
+    parts = dict.fromkeys(
+        ("sources", "scenarios", "attribution", "model", "studies", "tails"), "the data set has moved"
+    )
+    bare = replace(
+        view,
+        sources=None,
+        scenarios=None,
+        attribution=None,
+        model=None,
+        studies=None,
+        tails=pd.DataFrame(),
+        missing=parts,
+    )
+    text = page_of(bare, tmp_path).text
+    assert text.count("not available the data set has moved") == len(parts)
+
+
+def test_a_model_alone_has_no_limits_on_its_page(model: RiskView, tmp_path: Path) -> None:
+    page = page_of(model, tmp_path)
+    assert "No book, and so no limits" in page.text
+    assert "Limits, monitored daily" not in page.text
+    assert {"correlation", "r_squared", "studies"} <= set(page.figures)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(view: RiskView, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert_refused(lambda: write_risk(view, tmp_path / "file" / "risk.html"), "cannot be written")
+
+
+def test_figures_are_valid_json(view: RiskView, tmp_path: Path) -> None:
+    for name, figure in page_of(view, tmp_path).figures.items():
+        json.dumps(figure, allow_nan=False)
+        assert figure["data"], name
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "unit", "words"),
+    [
+        (-0.01, 0.01, Quantity.BETA, "limit \N{PLUS-MINUS SIGN}0.010"),
+        (-0.0, 0.0, Quantity.SHARE, "limit 0.00 %"),
+        (float("nan"), 6.0, Quantity.MULTIPLE, "limit at most 6.00\N{MULTIPLICATION SIGN}"),
+        (0.8, 1.2, Quantity.RATIO, "limit 0.80 to 1.20"),
+    ],
+)
+def test_bounds_in_words(lower: float, upper: float, unit: Quantity, words: str) -> None:
+    assert bound_text(Measure("m", "M", 0.0, unit, "", lower, upper, "limit")) == words
+    assert bound_text(Measure("m", "M", 0.0, unit, "")) == ""
+
+
+def test_units_of_levels_and_p_values() -> None:
+    assert level_text("country", -0.0125) == "\N{MINUS SIGN}1.25 %"
+    assert level_text("liquidity", float("inf")) == "never"
+    assert level_text("style", 0.1) == "0.100"
+    assert p_text(0.0) == "< 0.001"
+    assert p_text(float("nan")) == "n/a"
+
+
+def test_tables_without_rows_say_so(view: RiskView) -> None:
+    assert view.limits is not None
+    assert view.scenarios is not None
+    assert tail_sheet(pd.DataFrame()).table.rows == ()
+    none = breach_sheet(view.limits.breaches.iloc[:0], count=5).table
+    assert none.rows == ()
+    assert none.empty == "No limit was ever breached."
+    assert stress_sheet(view.scenarios.stresses.iloc[:0]).table.empty == "No scenario."
