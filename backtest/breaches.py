@@ -46,7 +46,8 @@ def find_breaches(
         rows += [{**row, "worst": float(book.weights[book.dates.get_loc(row["worst_date"]), i])} for row in found_runs]
     columns = ["limit", "asset", "start", "end", "open", "days", "worst", "worst_date", "excess"]
     columns += ["kind", "cause", "worsened"]
-    table = pd.DataFrame(rows, columns=columns).sort_values(["start", "limit", "asset"], ignore_index=True)
+    table = pd.DataFrame(rows, columns=columns).astype({"open": bool})
+    table = table.sort_values(["start", "limit", "asset"], ignore_index=True)
     return table.assign(hard=[family_of(name) in rule.hard for name in table["limit"]])
 
 

@@ -239,6 +239,8 @@ class _Simulation:
     def run(self, first: pd.Timestamp, *, explicit: bool, began: float) -> Run:
         dates = self.panel.dates
         t0 = self._first_decision(first, explicit=explicit)
+        # A name on holiday on the first day is ordered at its last close before.
+        self.ledger.price = pd.DataFrame(self.panel.close[: t0 + 1]).ffill().to_numpy()[max(t0 - 1, 0)]
         status, reason = "complete", ""
         t = t0
         for t in range(t0, len(dates)):
@@ -293,7 +295,7 @@ class _Simulation:
         oldest = pd.Timedelta(days=self.product.maximum_prediction_age_days)
         for t in map(int, days):
             published = known[known <= dates[t]]
-            enough = regressions[t] >= self.product.risk_model.minimum_history
+            enough = regressions[t] >= self.product.risk_model.in_regressions().minimum_history
             if enough and len(published) and dates[t] - published[-1] <= oldest:
                 return t
         raise DataError(

@@ -235,11 +235,13 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
                 f"{row['qlike'] - first:+.3f}",
             )
         console.print(printed)
-        whole = table[table["variant"].isin(["none", f"+ {list(STEPS)[-1]}"])].set_index("variant")
+        whole = table.dropna(axis="columns")[table["variant"].isin(["none", f"+ {list(STEPS)[-1]}"])].set_index(
+            "variant"
+        )
         for label in whole.index:
             for prefix in ("", "calibrated "):
                 years = [column for column in whole if column.startswith(f"{prefix}ratio 2")]
-                told = ", ".join(f"{column[-4:]} {whole.loc[label, column]:.2f}" for column in years)
+                told = ", ".join(f"{column[-4:]} {whole.loc[label, column]:.2f}" for column in sorted(years))
                 console.print(f"{label}: realised over {prefix}forecast by year: {told}", highlight=False)
 
 

@@ -159,6 +159,25 @@ def test_a_date_without_a_portfolio_stops_the_run_or_holds_the_book_as_the_manda
         assert not ((trades["decided"] == held["date"].iloc[0]) & (trades["reason"] != "trim")).any()
 
 
+def test_a_run_may_begin_on_the_holiday_of_a_country(tmp_path: Path) -> None:
+    data = write_small(tmp_path / "data", n_assets=30, n_days=280, n_models=3)
+    country = pd.read_parquet(data / "assets.parquet").set_index("asset")["country"]
+    first = pd.Timestamp(Dataset(data).dates()[270])
+
+    def close_japan(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[(frame["date"] != first) | (frame["asset"].map(country) != "JP")]
+
+    rewrite(data, close_japan)
+    product = tmp_path / "product.toml"
+    product.write_text('name = "Daily"\nmandate = "one"\nrebalance = "daily"\n[risk_model]\nminimum_history = 126\n')
+    run = simulate(Dataset(data), str(product), out=tmp_path / "run", start=first)
+    assert run.record["start"] == f"{first:%Y-%m-%d}"
+    held = run.table("positions")
+    assert (held["asset"].map(country) == "JP").any()
+    assert np.isfinite(run.nav["nav"]).all()
+    assert (account_differences(run.folder) < 0.01).all()
+
+
 @pytest.fixture(scope="module")
 def crowded_exit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A market in which sixteen of forty names fall below the universe's lowest price on one day."""
