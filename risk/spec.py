@@ -183,7 +183,7 @@ class RiskSpec(BaseModel):
         --------
         >>> weekly = RiskSpec(frequency="weekly").in_regressions()
         >>> weekly.volatility_half_life, weekly.newey_west_lags, weekly.minimum_history
-        (16.8, 1, 13)
+        (8.4, 1, 13)
         """
         scaled = {name: getattr(self, name) / self.sessions for name in _HALF_LIVES if getattr(self, name) is not None}
         counted = {name: -(-getattr(self, name) // self.sessions) for name in _LENGTHS}

@@ -49,9 +49,7 @@ def test_parts_and_rest_are_the_whole(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(np.hstack([signals, before]) @ day.factor_returns + day.rest, row, atol=1e-14)
 
 
-def test_factor_returns_are_weighted_least_squares(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_factor_returns_are_weighted_least_squares(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("risk.residual_factors.HALF_LIFE", 1e9)
     _, _, returns = planted(rng, 40)
     factors = ResidualFactors(N, SPEC.model_copy(update={"blind_factors": 0}))
