@@ -30,6 +30,24 @@ def _labels(table: pd.DataFrame, date: pd.Timestamp) -> pd.DataFrame:
     return table.set_index("asset")
 
 
+def multiplier(nav: pd.DataFrame, record: dict) -> float:
+    """Return what the days up to a decision said that its forecast must be multiplied by: a sum written out."""
+    rule = record["product"]["risk_model"]
+    if rule["calibration_half_life"] is None:
+        return 1.0
+    daily = nav["forecast"].to_numpy()[:-1] / np.sqrt(record["data"]["periods_per_year"])
+    earned = nav["gross_return"].to_numpy()[1:]
+    z, u = [], []
+    for age, (f, r) in enumerate(zip(daily[::-1], earned[::-1], strict=True)):
+        u.append(0.5 ** (age / rule["calibration_half_life"]) if f > 0 else 0.0)
+        z.append(np.sqrt(u[-1]) * r / f if f > 0 else 0.0)
+    total = rule["calibration_prior_days"]
+    for lag in range(rule["calibration_lags"] + 1):
+        share = 1.0 if lag == 0 else 2 * (1 - lag / (rule["calibration_lags"] + 1))
+        total += share * sum(z[i] * z[i + lag] for i in range(len(z) - lag))
+    return max(float(np.sqrt(total / (rule["calibration_prior_days"] + sum(u)))), rule["calibration_floor"])
+
+
 def limit_violations(run: Path) -> pd.Series:
     """Return the worst violation of each kind of limit over all decisions, recomputed from targets, labels and model."""
     record = json.loads((run / "run.json").read_text())
@@ -37,6 +55,7 @@ def limit_violations(run: Path) -> pd.Series:
     weights = pd.read_parquet(run / "weights.parquet").dropna(subset="target")
     signals = pd.read_parquet(run / "signals.parquet")
     notices = pd.read_parquet(run / "notices.parquet")
+    nav = pd.read_parquet(run / "nav.parquet").set_index("date")
     table = _label_table(record)
     worst: dict[str, float] = {}
 
@@ -77,7 +96,8 @@ def limit_violations(run: Path) -> pd.Series:
             Vb = covariance_with(b)
             note("beta", abs(w @ (Vb / (b @ Vb))) - mandate["beta_limit"] - widened.get("beta", 0.0))
         if mandate["volatility_limit"] is not None:
-            note("volatility", np.sqrt(w @ covariance_with(w.to_numpy())) - mandate["volatility_limit"])
+            forecast = np.sqrt(w @ covariance_with(w.to_numpy()))
+            note("volatility", forecast * multiplier(nav[:date], record) - mandate["volatility_limit"])
     return pd.Series(worst)
 
 
