@@ -138,7 +138,7 @@ def estimate_with_counts(
     pool = np.flatnonzero(members[day] | wanted)
     first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * lengths.specific_half_life))
     specific = specific_risk(
-        np.ascontiguousarray(history.specific_returns[days[first:]][:, pool]),
+        history.specific_returns[np.ix_(days[first:], pool)],
         sizes[pool],
         members[day][pool],
         X[pool][:, [name.startswith("style:") for name in factors]],

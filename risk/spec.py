@@ -145,7 +145,7 @@ class RiskSpec(BaseModel):
     specific_shrinkage: float = Field(default=1.0, ge=0)
     specific_robust: bool = False
     specific_floor: float = Field(default=0.05, gt=0)
-    eigenfactor_simulations: int = Field(default=24, ge=0)
+    eigenfactor_simulations: int = Field(default=20, ge=0)
     eigenfactor_scale: float = Field(default=1.0, ge=0)
     regression_noise: bool = True
     regime_half_life: float | None = Field(default=None, gt=0)
