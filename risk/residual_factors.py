@@ -87,8 +87,9 @@ class ResidualFactors:
     Attributes
     ----------
     exposures : float32 ndarray of shape (N, J)
-        To the blind factors, as known at the close of the last day added, in return per unit of factor return; 0 for an
-        asset with known specific returns on less than half the window, and for a factor that is absent.
+        To the blind factors, as known at the close of the last day added: of size 1 for an asset whose volatility is the mean
+        of the first estimate's; 0 for one with known specific returns on less than half the window, and for a factor that is
+        absent.
     """
 
     def __init__(self, assets: int, spec: RiskSpec) -> None:
@@ -98,6 +99,7 @@ class ResidualFactors:
         self._square, self._weight, self._count = np.zeros(assets), np.zeros(assets), np.zeros(assets)
         self._precision, self._metric = np.zeros(assets), np.zeros(assets)
         self._days = self._factors = 0
+        self._unit = 1.0
         self._shared = False
         self.exposures: npt.NDArray[np.float32] = freeze(np.zeros((assets, spec.blind_factors), dtype=np.float32))
 
@@ -170,10 +172,12 @@ class ResidualFactors:
         _, vectors = eigh(Z @ Z.T / Z.shape[1], subset_by_index=(days - factors, days - 1))
         loadings = Z.T @ vectors[:, ::-1]
         loadings /= np.sqrt((loadings * loadings).mean(axis=0))
+        if not self._factors:
+            self._unit = float(volatility.mean())
         exposures = np.zeros((len(used), factors))
-        exposures[used] = loadings * volatility[:, None]
+        exposures[used] = loadings * (volatility / self._unit)[:, None]
         metric = np.zeros(len(used))
-        metric[used] = 1.0 / volatility
+        metric[used] = self._unit / volatility
         whole = np.zeros(self.exposures.shape, dtype=np.float32)
         whole[:, :factors] = self._turned(exposures, metric)
         self.exposures, self._factors, self._metric = freeze(whole), factors, metric
