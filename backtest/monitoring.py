@@ -52,8 +52,8 @@ class Monitoring:
     table : DataFrame by limit
         As of `date`; ``volatility`` is the calibrated forecast where the run calibrated its forecasts, the risk model's otherwise.
         ``family``, ``unit``, ``level``, ``lower`` and ``upper`` (the mandate's bounds; NaN: none), ``tolerance``,
-        ``headroom`` (to the monitored bound, that is with tolerance; negative in a breach), ``outside_limit`` (beyond the mandate's own
-        bound), ``breach``, ``hard`` (whether a breach of this limit is), ``since`` and ``days`` (first day and length of the breach in force),
+        ``headroom`` (to the mandate's own bound; negative beyond it), ``margin`` (to the monitored bound, that is with tolerance;
+        negative in a breach), ``outside_limit`` (beyond the mandate's own bound) and ``outside_since``, ``breach``, ``hard`` (whether a breach of this limit is), ``since`` and ``days`` (first day and length of the breach in force),
         ``kind`` and ``cause`` of it, ``drifted`` (level without the day's trades), ``relaxed`` (by how much the decision in force was
         allowed to widen it), ``asset`` (of a position: the largest).
     levels : DataFrame, dates by limits
@@ -193,26 +193,37 @@ def _table(
     frame["level"] = [level[name] for name in frame.index]
     for place, column in enumerate(("lower", "upper", "tolerance")):
         frame[column] = [bounds[name][place] for name in family]
-    frame["headroom"] = np.fmin(
-        frame["level"] - frame["lower"] + frame["tolerance"], frame["upper"] + frame["tolerance"] - frame["level"]
-    )
+    frame["headroom"] = np.fmin(frame["level"] - frame["lower"], frame["upper"] - frame["level"])
+    frame["margin"] = frame["headroom"] + frame["tolerance"]
     limits = list(zip(family, frame["level"], strict=True))
-    frame["outside_limit"] = [
-        bool(excess_over(np.array([value]), (*bounds[name][:2], 0.0 * bounds[name][2])) > 0) for name, value in limits
+    closing = pd.DataFrame(found.closing, columns=list(found.names))[list(frame.index)]
+    frame["outside_since"] = [
+        _outside_since(closing[name].to_numpy(), bounds[kind], book.dates)
+        for name, kind in zip(frame.index, family, strict=True)
     ]
+    frame["outside_limit"] = frame["outside_since"].notna()
     frame["breach"] = [bool(excess_over(np.array([value]), bounds[name]) > 0) for name, value in limits]
     frame["hard"] = [name in rule.hard for name in family]
-    # Several positions may be beyond at once: the one that has been so for longest speaks for all.
-    current = breaches[breaches["open"]].sort_values("start", kind="stable").drop_duplicates("limit").set_index("limit")
-    frame = frame.join(current[["start", "days", "kind", "cause"]].rename(columns={"start": "since"}))
-    frame["days"] = frame["days"].fillna(0).astype(np.int64)
-    frame["drifted"] = pd.Series(found.drifted[-1], index=found.names).reindex(frame.index)
-    frame["relaxed"] = pd.Series(_relaxed(run, book.dates[-1]), dtype=np.float64).reindex(frame.index).fillna(0.0)
     weights = book.weights[-1]
     frame["asset"] = ""
     if weights.any():
         frame.loc["position", "asset"] = book.assets[int(np.argmax(np.abs(weights)))]
+    # Several positions may be beyond at once, each with a row of `breaches`: the row of the limit is that of the largest.
+    current = breaches[breaches["open"]]
+    current = current[(current["limit"] != "position") | (current["asset"] == frame.loc["position", "asset"])]
+    current = current.set_index("limit")
+    frame = frame.join(current[["start", "days", "kind", "cause"]].rename(columns={"start": "since"}))
+    frame["days"] = frame["days"].fillna(0).astype(np.int64)
+    frame["drifted"] = pd.Series(found.drifted[-1], index=found.names).reindex(frame.index)
+    frame["relaxed"] = pd.Series(_relaxed(run, book.dates[-1]), dtype=np.float64).reindex(frame.index).fillna(0.0)
     return frame
+
+
+def _outside_since(levels: FloatArray, bound: Bound, dates: pd.DatetimeIndex) -> pd.Timestamp | None:
+    """Return since when a level has been beyond the mandate's own bound without a break; None where it is within."""
+    within = np.flatnonzero(~(excess_over(levels, (*bound[:2], 0.0 * bound[2])) > 0))
+    first = int(within[-1]) + 1 if len(within) else 0
+    return dates[first] if first < len(dates) else None
 
 
 def _relaxed(run: Run, day: pd.Timestamp) -> dict[str, float]:

@@ -94,7 +94,11 @@ def attribution(run: Run, market: Market | None, facts: pd.DataFrame, missing: s
         country=parts["country"].groups(),
         sector=parts["sector"].groups(),
         effects=pd.concat(
-            {family: part.summary()[["contribution", "t_statistic"]] for family, part in parts.items()}, axis=1
+            [
+                part.summary()[["contribution", "t_statistic"]].add_prefix(f"{family}_")
+                for family, part in parts.items()
+            ],
+            axis=1,
         ),
         exposure_source=found.exposure_source,
         without_factors=found.without_factors,

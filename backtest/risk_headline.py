@@ -63,7 +63,7 @@ def book_headline(
             "ratio", "Realised over calibrated forecast", float(last["calibrated_ratio"]), Quantity.RATIO,
             f"Standard deviation of the last {window} daily returns, each over the calibrated forecast of the day before. Band: where "
             f"right forecasts of normal returns lie with {confidence:.0%} probability (chi-square).",
-            float(last["lower"]), float(last["upper"]), "band", f"of the risk model alone {last['ratio']:.2f}",
+            float(last["lower"]), float(last["upper"]), "band", f"of the risk model alone {last['ratio']:.2f}" if np.isfinite(last["ratio"]) else f"fewer than {window} days",
             bool(last["calibrated_outside"]),
         ),
         _loss(tails, "value_at_risk", "Value at risk, 99 %, one day"),

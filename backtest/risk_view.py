@@ -46,8 +46,9 @@ class Status:
 
     Attributes
     ----------
-    level : {"ok", "soft", "hard", "model"}
-        ``hard``: a hard limit is breached on the day. ``soft``: only soft ones are. ``model``: there is no book, and no limit.
+    level : {"ok", "drift", "soft", "hard", "model"}
+        ``hard``: a hard limit is breached on the day. ``soft``: only soft ones are. ``drift``: none is, but limits
+        that leave room are exceeded within tolerance. ``model``: there is no book, and no limit.
     text : str
     hard, soft : tuple of str
         Limits that are breached.
@@ -55,7 +56,7 @@ class Status:
         Limits whose own bound is exceeded by less than the tolerance for drift.
     """
 
-    level: Literal["ok", "soft", "hard", "model"]
+    level: Literal["ok", "drift", "soft", "hard", "model"]
     text: str
     hard: tuple[str, ...] = ()
     soft: tuple[str, ...] = ()
@@ -341,10 +342,20 @@ def _status(limits: Monitoring) -> Status:
     hard = tuple(table.index[table["breach"] & table["hard"]])
     soft = tuple(table.index[table["breach"] & ~table["hard"]])
     drifted = tuple(table.index[table["outside_limit"] & ~table["breach"]])
+    open_ = limits.breaches[limits.breaches["open"] & (limits.breaches["limit"] == "position")]
+    names = {"position": f"position ({', '.join(open_['asset'])})"}
     if hard:
-        return Status("hard", f"HARD BREACH of {', '.join(hard)}", hard, soft, drifted)
+        return Status(
+            "hard", f"HARD BREACH of {', '.join(names.get(name, name) for name in hard)}", hard, soft, drifted
+        )
     if soft:
         return Status("soft", f"Soft breach of {', '.join(soft)}; no hard limit is breached", hard, soft, drifted)
+    # A band of 0 is left with the first price after a decision; what is meant to have room is named.
+    room = [name for name in drifted if float(table["upper"][name]) > 0]
+    if room:
+        return Status(
+            "drift", f"No breach, but beyond their limit within tolerance: {', '.join(room)}", hard, soft, drifted
+        )
     return Status("ok", "OK: no limit is breached", hard, soft, drifted)
 
 

@@ -46,10 +46,10 @@ def bound_text(measure: Measure) -> str:
     return f"{measure.bound} at least {_text(low, measure.unit)}" if math.isfinite(low) else ""
 
 
-def level_text(family: str, value: float) -> str:
-    """Return the level of a limit, or its bound, in the unit of its family."""
+def level_text(family: str, value: float, *, exact: bool = False) -> str:
+    """Return the level of a limit, or its bound, in the unit of its family; `exact` where rounding would leave nothing of it."""
     if family in ("position", "net", "country", "sector", "volatility"):
-        return percent(value, 2)
+        return percent(value, 4 if exact and abs(value) < 5e-5 else 2)
     if family == "liquidity":
         return _text(value, Quantity.DAYS)
     return number(value, 2 if family == "gross" else 3)

@@ -127,14 +127,14 @@ def _breached(view: RiskView) -> list[str]:
     """Return each breach of the day in a sentence."""
     if view.limits is None:
         return []
-    table, said = view.limits.table, []
-    for name, row in table[table["breach"]].iterrows():
-        family = str(row["family"])
-        asset = f" of {row['asset']}" if row["asset"] else ""
-        level, beyond = level_text(family, row["level"]), level_text(family, -row["headroom"])
+    breaches, said = view.limits.breaches, []
+    for _, row in breaches[breaches["open"]].sort_values("hard", ascending=False, kind="stable").iterrows():
+        name = str(row["limit"])
+        family, asset = name.partition(":")[0], f" of {row['asset']}" if row["asset"] else ""
+        worst, beyond = level_text(family, row["worst"]), level_text(family, row["excess"], exact=True)
         said.append(
-            f"{str(name).capitalize()}{asset}: {level}, {beyond} beyond limit and tolerance, since {cells.date(row['since'])} "
-            f"({int(row['days'])} session{'s'[: row['days'] != 1]}), {row['kind']} ({row['cause']}), {'hard' if row['hard'] else 'soft'}."
+            f"{name.capitalize()}{asset}: since {cells.date(row['start'])} ({int(row['days'])} session{'s'[: row['days'] != 1]}), "
+            f"at worst {worst}, {beyond} beyond limit and tolerance; {row['kind']} ({row['cause']}), {'hard' if row['hard'] else 'soft'}."
         )
     return said
 

@@ -99,9 +99,10 @@ def limit_sheet(limits: Monitoring, *, worst: bool) -> Sheet:
                 _bounds(family, row),
                 level_text(family, row["tolerance"]) if bounded else "",
                 level_text(family, row["headroom"]) if bounded else "",
+                level_text(family, row["margin"]) if bounded else "",
                 Cell(state if bounded else "no limit", alert=bool(row["breach"])),
                 ("hard" if row["hard"] else "soft") if bounded else "",
-                date(row["since"]) if row["breach"] else "",
+                date(row["since"] if row["breach"] else row["outside_since"]) if row["outside_limit"] else "",
                 by or relaxed,
             ]
         )
@@ -113,22 +114,23 @@ def limit_sheet(limits: Monitoring, *, worst: bool) -> Sheet:
             "Tolerance",
             "Drift beyond the limit that is not called a breach, for prices move a book between decisions (assumed).",
         ),
-        ("Headroom", "What is left to limit and tolerance together; negative in a breach."),
+        ("Headroom", "What is left to the limit; negative beyond it."),
+        ("To breach", "What is left to limit and tolerance together; negative in a breach."),
         (
             "State",
             "Within; within tolerance: beyond the mandate's limit by less than the tolerance; breach: beyond both.",
         ),
         (
-            "Kind",
+            "Severity",
             "Hard: promised by the fund, and a scheduler stops on its breach. Soft: shown only. Which is which is assumed.",
         ),
-        ("Since", "First day of the breach."),
+        ("Since", "First day beyond limit and tolerance in a breach, else beyond the limit."),
         (
             "By",
             "Active: a trade made it. Passive: prices did (drift), or the next model measures the same book otherwise (model).",
         ),
     ]
-    return _sheet(columns, rows, empty="No limit is monitored.", words=(0, 5, 6, 7, 8))
+    return _sheet(columns, rows, empty="No limit is monitored.", words=(0, 6, 7, 8, 9))
 
 
 def _bounds(family: str, row: pd.Series) -> str:
@@ -150,9 +152,8 @@ def breach_sheet(breaches: pd.DataFrame, *, count: int) -> Sheet:
                 Cell("still open", alert=True) if row["open"] else date(row["end"]),
                 integer(row["days"]),
                 level_text(family, row["worst"]),
-                level_text(family, row["excess"]),
-                str(row["kind"]),
-                str(row["cause"]),
+                level_text(family, row["excess"], exact=True),
+                f"{row['kind']}: {row['cause']}",
                 "hard" if row["hard"] else "soft",
             ]
         )
@@ -163,13 +164,12 @@ def breach_sheet(breaches: pd.DataFrame, *, count: int) -> Sheet:
         ("Days", "In a row."),
         ("Worst level", ""),
         ("Beyond by", "Of the worst level, beyond limit and tolerance."),
-        ("Kind", "Active: by a trade. Passive: not."),
-        ("Cause", "Trade, drift of prices, or a new risk model."),
-        ("Weight", "Hard or soft."),
+        ("By", "Active: by a trade. Passive: by drift of prices, or a new risk model."),
+        ("Severity", "Hard or soft."),
     ]
     left = len(breaches) - len(rows)
     note = f"{left} earlier ones are in the JSON output." if left > 0 else ""
-    return _sheet(columns, rows, empty="No limit was ever breached.", words=(0, 1, 2, 6, 7, 8), note=note)
+    return _sheet(columns, rows, empty="No limit was ever breached.", words=(0, 1, 2, 6, 7), note=note)
 
 
 def family_sheet(families: pd.DataFrame) -> Sheet:
@@ -356,7 +356,8 @@ def replay_sheet(replays: pd.DataFrame) -> Sheet:
             f"{date(row['start'])} to {date(row['end'])}",
             *(percent(row[column], 2) for column in ("loss", "own_loss")),
             percent(row["own_absent_gross"], 0),
-            *(percent(row[column], 2) for column in ("worst_day", "drawdown")),
+            percent(-row["worst_day"], 2),
+            percent(row["drawdown"], 2),
             str(row["note"]),
         ]
         for name, row in held.iterrows()
@@ -370,8 +371,8 @@ def replay_sheet(replays: pd.DataFrame) -> Sheet:
         ),
         ("Loss, own returns", "Today's weights times the assets' own returns of then."),
         ("Without returns", "Share of gross that has no returns of then, and is not in the column before."),
-        ("Worst day", "Least profit of a day, by factors."),
-        ("Drawdown", "Largest fall within the window, by factors."),
+        ("Worst day, factors", "Largest loss of a day, by factors."),
+        ("Drawdown, factors", "Largest fall within the window, by factors."),
         ("Note", ""),
     ]
     away = replays[~replays["in_data"].astype(bool)]
@@ -530,7 +531,12 @@ def var_sheet(tails: pd.DataFrame) -> Sheet:
             ]
         )
     columns = [
-        ("Method", "As above; historical ones from the last 250 days of the book's own returns."),
+        (
+            "Method",
+            "Normal, Student-t and Monte Carlo: the laws of the table before, on each day's calibrated forecast. Historical and filtered "
+            "historical: quantiles of the book's own last 250 returns; the ones reported before replay today's weights, which no "
+            "past day held, and cannot be tested so.",
+        ),
         ("Level", "Of one-day value at risk."),
         ("Days", "Out of sample."),
         ("Exceptions", "Days whose loss was beyond it."),
@@ -637,10 +643,10 @@ def effect_sheet(effects: pd.DataFrame) -> Sheet:
     rows: list[Row] = [
         [
             str(name).replace("_", " "),
-            percent(row[("country", "contribution")], 2),
-            number(row[("country", "t_statistic")], 1),
-            percent(row[("sector", "contribution")], 2),
-            number(row[("sector", "t_statistic")], 1),
+            percent(row["country_contribution"], 2),
+            number(row["country_t_statistic"], 1),
+            percent(row["sector_contribution"], 2),
+            number(row["sector_t_statistic"], 1),
         ]
         for name, row in effects.iterrows()
     ]

@@ -12,7 +12,7 @@ from reports.risk_cells import bound_text, level_text, measure_text
 
 __all__ = ["risk_lines"]
 
-COLOURS = {"ok": "green", "soft": "yellow", "hard": "bold red", "model": "cyan"}
+COLOURS = {"ok": "green", "drift": "yellow", "soft": "yellow", "hard": "bold red", "model": "cyan"}
 
 
 def risk_lines(view: RiskView, console: Console) -> None:
@@ -36,12 +36,20 @@ def risk_lines(view: RiskView, console: Console) -> None:
 def _breaches(view: RiskView, console: Console) -> None:
     assert view.limits is not None
     console.print()
-    table = Table("breached", "level", "limit", "", "since", "by", box=None, pad_edge=False, header_style="bold")
-    rows = view.limits.table
-    for name, row in rows[rows["breach"]].iterrows():
-        text = level_text(str(row["family"]), row["upper"])
-        cells = (str(name), level_text(str(row["family"]), row["level"]), text, "hard" if row["hard"] else "soft")
-        table.add_row(*map(escape, cells), date(row["since"]), f"{row['kind']} ({row['cause']})")
+    table = Table(
+        "breached", "worst level", "beyond by", "severity", "since", "by", box=None, pad_edge=False, header_style="bold"
+    )
+    rows = view.limits.breaches
+    for _, row in rows[rows["open"]].iterrows():
+        name = str(row["limit"])
+        family = name.partition(":")[0]
+        cells = (
+            f"{name} {row['asset']}".strip(),
+            level_text(family, row["worst"]),
+            level_text(family, row["excess"], exact=True),
+        )
+        severity = "hard" if row["hard"] else "soft"
+        table.add_row(*map(escape, cells), severity, date(row["start"]), f"{row['kind']} ({row['cause']})")
     console.print(table, highlight=False)
 
 

@@ -119,6 +119,17 @@ def _aligned(model: FactorModel, history: FactorReturns, rows: npt.NDArray[np.in
     return np.where(present, returns, 0.0), present
 
 
+def _absence(factors: tuple[str, ...], absent_days: npt.NDArray[np.int64], days: int) -> str:
+    """Return which factors have no return on some or all days, counted as 0 there."""
+    never = [name for name, count in zip(factors, absent_days, strict=True) if count == days]
+    partly = [name for name, count in zip(factors, absent_days, strict=True) if 0 < count < days]
+    said = [f"without a return then, counted as 0: {', '.join(never)}"] if never else []
+    if partly:
+        most = int(max(count for count in absent_days if count < days))
+        said.append(f"on up to {most} of {days} days, counted as 0 there: {', '.join(partly)}")
+    return "; ".join(said)
+
+
 def _own(
     model: FactorModel, w: FloatArray, asset_returns: FloatArray | None, rows: npt.NDArray[np.intp]
 ) -> tuple[float, tuple[str, ...], float]:
@@ -236,7 +247,7 @@ def _replay(
         f"factor returns of {start.date()} to {end.date()} on today's exposures",
         returns.sum(axis=0),
         years=len(rows) / periods_per_year,
-        note=f"without a return then, counted as 0: {', '.join(absent)}" if absent else "",
+        note=_absence(model.factors, absent_days, len(rows)),
     )
     profit, own_absent, own_gross = _own(model, w, asset_returns, rows)
     return Replay(

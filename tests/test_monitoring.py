@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +194,10 @@ def test_the_table_says_level_limit_headroom_and_since_when(story: Story) -> Non
     rule = MonitoringRule(net_tolerance=0.001, country_tolerance=10.0, liquidity_limit_days=5.0)
     found = monitor(story.run, facts=story.facts, rule=rule)
     net, country = found.table.loc["net"], found.table.loc["country:DE"]
-    assert net["headroom"] == pytest.approx(0.001 - abs(found.levels["net"].iloc[-1]))
+    assert net["headroom"] == pytest.approx(-abs(found.levels["net"].iloc[-1]))
+    assert net["margin"] == pytest.approx(0.001 - abs(found.levels["net"].iloc[-1]))
+    beyond_own = found.levels["net"].ne(0).to_numpy()
+    assert net["outside_since"] == found.levels.index[len(beyond_own) - int(np.argmin(beyond_own[::-1]))]
     assert net["breach"]
     assert net["hard"]
     assert found.hard_breach
@@ -211,6 +216,28 @@ def test_the_table_says_level_limit_headroom_and_since_when(story: Story) -> Non
     assert not found.table.loc["liquidity", "hard"]
     position = found.table.loc["position"]
     assert abs(story.weights[-1][NAMES.index(position["asset"])]) == position["level"]
+
+
+def test_the_position_row_tells_of_the_asset_that_it_names(story: Story) -> None:
+    """With a bound of half a per cent several names are beyond it at once, each since a day of its own."""
+    record = json.loads((story.run.folder / "run.json").read_text())
+    tight = story.run.folder.parent / "tight"
+    shutil.copytree(story.run.folder, tight)
+    record["mandate"] |= {"position_limit": 0.005, "position_target": 0.005}
+    (tight / "run.json").write_text(json.dumps(record))
+    whole = monitor(Run(tight), facts=story.facts)
+    positions = whole.breaches[whole.breaches["limit"] == "position"]
+    told = 0
+    for day in whole.levels.index:
+        now = positions[(positions["start"] <= day) & (positions["end"] >= day)]
+        if now["start"].nunique() < 2 or told == 5:
+            continue
+        row = monitor(Run(tight), date=day, facts=story.facts).table.loc["position"]
+        own = now[now["asset"] == row["asset"]]
+        assert row["since"] == own["start"].item()
+        assert row["kind"] == own["kind"].item()
+        told += 1
+    assert told
 
 
 def test_a_calibrated_forecast_is_what_the_limit_is_held_against(

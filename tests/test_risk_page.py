@@ -83,7 +83,7 @@ def test_every_figure_has_its_data(view: RiskView, tmp_path: Path) -> None:
 def test_a_hard_breach_is_the_first_thing_said(view: RiskView, tmp_path: Path) -> None:
     assert view.limits is not None
     table = view.limits.table.copy()
-    table.loc["gross", ["breach", "headroom", "since", "days", "kind", "cause"]] = [
+    table.loc["gross", ["breach", "margin", "since", "days", "kind", "cause"]] = [
         True,
         -0.25,
         view.date,
@@ -91,15 +91,17 @@ def test_a_hard_breach_is_the_first_thing_said(view: RiskView, tmp_path: Path) -
         "passive",
         "drift",
     ]
-    limits = replace(view.limits, table=table)
+    told = {"limit": "gross", "asset": "", "start": view.date, "end": view.date, "open": True, "days": 3, "worst": 6.55}
+    told |= {"worst_date": view.date, "excess": 0.25, "kind": "passive", "cause": "drift", "worsened": 0, "hard": True}
+    breaches = pd.concat([view.limits.breaches, pd.DataFrame([told])], ignore_index=True)
+    limits = replace(view.limits, table=table, breaches=breaches)
     page = page_of(replace(view, limits=limits, status=Status("hard", "HARD BREACH of gross", ("gross",))), tmp_path)
     text = page.text
     assert text.index("HARD BREACH of gross") < text.index("Headline")
-    assert f"Gross: {level_text('gross', table.loc['gross', 'level'])}, 0.25 beyond limit and tolerance" in text
-    assert "(3 sessions), passive (drift), hard." in text
+    assert "(3 sessions), at worst 6.55, 0.25 beyond limit and tolerance; passive (drift), hard." in text
     row = next(row for row in limit_sheet(limits, worst=True).table.rows if row[0].text == "gross")
     assert row[1].alert
-    assert row[5].text == "breach"
+    assert row[6].text == "breach"
 
 
 def test_names_are_shown_letter_by_letter(view: RiskView, tmp_path: Path) -> None:

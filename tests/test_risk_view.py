@@ -94,7 +94,7 @@ def test_attribution_sums_to_the_net_return_of_the_span(run: Run, view: RiskView
     assert found.families["contribution"].sum() == pytest.approx(net, abs=1e-12)
     assert found.lines["contribution"].sum() == pytest.approx(net, abs=1e-12)
     for family in ("country", "sector"):
-        assert found.effects[(family, "contribution")].sum() == pytest.approx(net, abs=1e-12)
+        assert found.effects[f"{family}_contribution"].sum() == pytest.approx(net, abs=1e-12)
     by_year = found.years.drop(columns="return").sum(axis=1)
     np.testing.assert_allclose(by_year, found.years["return"], atol=1e-12)
 
