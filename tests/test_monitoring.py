@@ -219,11 +219,11 @@ def test_the_table_says_level_limit_headroom_and_since_when(story: Story) -> Non
 
 
 def test_the_position_row_tells_of_the_asset_that_it_names(story: Story) -> None:
-    """With a bound of half a per cent several names are beyond it at once, each since a day of its own."""
+    bound = float(np.quantile(np.abs(story.weights), 0.7))
     record = json.loads((story.run.folder / "run.json").read_text())
     tight = story.run.folder.parent / "tight"
     shutil.copytree(story.run.folder, tight)
-    record["mandate"] |= {"position_limit": 0.005, "position_target": 0.005}
+    record["mandate"] |= {"position_limit": bound, "position_target": bound}
     (tight / "run.json").write_text(json.dumps(record))
     whole = monitor(Run(tight), facts=story.facts)
     positions = whole.breaches[whole.breaches["limit"] == "position"]
