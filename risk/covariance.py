@@ -125,7 +125,6 @@ def factor_covariance(
     factors: tuple[str, ...],
     spec: RiskSpec,
     periods_per_year: float,
-    noise: FloatArray | None = None,
     regression_noise: FloatArray | None = None,
 ) -> FactorCovariance:
     """Return the forecast covariance of factors from their daily returns.
@@ -138,12 +137,9 @@ def factor_covariance(
     factors : tuple of str, length K
     spec : RiskSpec
     periods_per_year : float
-    noise : ndarray of shape (T, K), optional
-        Variance of the error in each of `returns`, taken off the variances: a book that is nearly a factor's own portfolio
-        would have its specific risk counted twice.
     regression_noise : ndarray of shape (K, K), optional
-        Covariance, per year, of the errors with which the regression found the returns (`risk.noise`), taken off the
-        covariance for the same reason.
+        Covariance, per year, of the errors with which regressions found the returns (`risk.noise`), taken off the
+        covariance: a book that is nearly a factor's own portfolio would have its specific risk counted twice.
 
     Raises
     ------
@@ -167,8 +163,6 @@ def factor_covariance(
     known = recent @ present
     known = np.where(known > 0, known, 1.0)
     variance = newey_west_variances(returns, recent, spec.newey_west_lags) / known
-    if noise is not None:
-        variance = np.maximum(variance - recent @ noise / known, 0.0)
     variance, blended = _blend_short(variance, days, factors, spec)
     moment = newey_west(returns, steady, spec.correlation_newey_west_lags)
     correlation, rank, dependent = _floor_eigenvalues(_correlation(moment), spec.eigenvalue_floor, factors)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from risk.checks import BoolArray, DataError, FloatArray
-from risk.covariance import FactorCovariance, factor_covariance
+from risk.covariance import FactorCovariance, exponential_weights, factor_covariance
 from risk.exposures import DayExposures, day_exposures
 from risk.history import FactorHistory, factor_history
 from risk.model import FactorModel
-from risk.noise import regression_noise
+from risk.noise import later_leverage, regression_noise, variance_outside
 from risk.panel import Panel, UserExposures
 from risk.regression import constraint_rows
 from risk.residual_factors import blind_names
@@ -19,6 +19,8 @@ from risk.spec import REGRESSION_SETTINGS, RiskSpec
 from risk.specific import LOOKBACK_HALF_LIVES, SpecificRisk, specific_risk
 
 __all__ = ["Estimate", "estimate", "estimate_with_counts"]
+
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,7 @@ def estimate_with_counts(
     known = np.flatnonzero(blind.any(axis=0))
     factors = (*exposures.factors, *(blind_names(spec)[j] for j in known))
     X = np.hstack([exposures.matrix, blind[:, known]]) if known.size else exposures.matrix
-    returns, present, noise = _factor_rows(history, factors, days)
+    returns, present = _factor_rows(history, factors, days)
     lengths, periods = spec.in_regressions(), panel.periods_per_year / spec.sessions
     pool = np.flatnonzero(members[day] | wanted)
     first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * lengths.specific_half_life))
@@ -145,10 +147,11 @@ def estimate_with_counts(
         lengths,
         periods,
     )
-    variance, own_noise = specific.variance, None
+    variance, noise = specific.variance, None
     if spec.regression_noise:
-        variance, own_noise = _less_noise(exposures, X[pool], sizes[pool], members[day][pool], specific.variance)
-    covariance = factor_covariance(returns, present, factors, lengths, periods, noise, regression_noise=own_noise)
+        variance, noise = _less_noise(exposures, X[pool], sizes[pool], members[day][pool], specific.variance)
+        noise += _later_noise(history, factors, days, lengths) * periods
+    covariance = factor_covariance(returns, present, factors, lengths, periods, regression_noise=noise)
     rows = np.flatnonzero(wanted)
     model = FactorModel(
         assets=[panel.assets[i] for i in rows],
@@ -173,7 +176,7 @@ def estimate_with_counts(
 def _less_noise(
     exposures: DayExposures, X: FloatArray, size: FloatArray, inside: BoolArray, variance: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return specific variances less what the regression's noise put into them, and its part of the factor covariance.
+    """Return specific variances less what the regressions' noise put into them, and what the first put into factors.
 
     Parameters
     ----------
@@ -184,15 +187,39 @@ def _less_noise(
     """
     own = np.array([not name.startswith("signal:") for name in exposures.factors])
     columns = np.flatnonzero(own)
+    later = np.delete(X, columns, axis=1)
+    variance = variance / (1.0 - later_leverage(later, variance))
     fitted, members = X[:, columns], X[np.ix_(inside, columns)]
     weights = np.sqrt(size[inside])
     rows = constraint_rows(X[inside][:, : len(own)], exposures.families, size[inside])[:, own]
-    first = regression_noise(members, weights, rows, variance[inside])
-    left = first.variance_outside(variance, fitted)
-    left[inside] = first.specific_variance(variance[inside], members)
+    fit = regression_noise(members, weights, rows, variance[inside])
+    covariance, left = fit.covariance, variance
+    # Noise is made of what it is taken off: a few rounds settle it, the first one where there are many assets.
+    for _ in range(_ROUNDS):
+        before, left = left, variance_outside(covariance, variance, fitted)
+        left[inside] /= fit.kept
+        covariance = fit.covariance_of(left[inside])
+        if np.abs(left / before - 1).max() < 1e-3:
+            break
     noise = np.zeros((X.shape[1], X.shape[1]))
-    noise[np.ix_(columns, columns)] = first.covariance_of(left[inside])
+    noise[np.ix_(columns, columns)] = covariance
     return left, noise
+
+
+def _later_noise(
+    history: FactorHistory, factors: tuple[str, ...], days: np.ndarray[tuple[int], np.dtype[np.intp]], spec: RiskSpec
+) -> FloatArray:
+    """Return the covariance of the errors of signals and blind factors among `factors`, shape (K, K), per regression."""
+    place = {name: r for r, name in enumerate(history.residual_factors)}
+    columns = [k for k, name in enumerate(factors) if name in place]
+    among = [place[factors[k]] for k in columns]
+    weights = exponential_weights(len(days), spec.volatility_half_life)
+    found = history.noise[days]
+    known = weights @ (np.diagonal(found, axis1=1, axis2=2) > 0)
+    mean = np.tensordot(weights, found, 1) / np.where(known > 0, known, 1.0)
+    noise = np.zeros((len(factors), len(factors)))
+    noise[np.ix_(columns, columns)] = ((mean + mean.T) / 2)[np.ix_(among, among)]
+    return noise
 
 
 def _row(t: int, length: int) -> int:
@@ -247,14 +274,12 @@ def _regression_days(history: FactorHistory, day: int, spec: RiskSpec) -> np.nda
 
 def _factor_rows(
     history: FactorHistory, factors: tuple[str, ...], days: np.ndarray[tuple[int], np.dtype[np.intp]]
-) -> tuple[FloatArray, BoolArray, FloatArray]:
-    """Return returns, presence and noise of `factors` on `days`; one that the history never saw is absent throughout."""
-    returns, noise = np.zeros((len(days), len(factors))), np.zeros((len(days), len(factors)))
-    present = np.zeros((len(days), len(factors)), dtype=np.bool_)
+) -> tuple[FloatArray, BoolArray]:
+    """Return returns and presence of `factors` on `days`; a factor that the history never saw is absent throughout."""
+    returns, present = np.zeros((len(days), len(factors))), np.zeros((len(days), len(factors)), dtype=np.bool_)
     column = {name: k for k, name in enumerate(history.factors)}
     for k, name in enumerate(factors):
         if name in column:
             returns[:, k] = history.factor_returns[days, column[name]]
             present[:, k] = history.present[days, column[name]]
-            noise[:, k] = history.noise[days, column[name]]
-    return returns, present, noise
+    return returns, present

@@ -123,6 +123,23 @@ def orthogonalise(
     return _rescale(style - design @ slopes, known, size)
 
 
+def _beyond(signal: FloatArray, others: FloatArray, known: BoolArray, size: FloatArray) -> FloatArray | None:
+    """Return what no other factor says of a signal, 0 where it is not known; None where that is next to nothing.
+
+    Signals are regressed after the other factors. Were they not orthogonal to these, in the weights of that regression, most of
+    what they earn would be gone by then, and a book without any style would keep an exposure that earns nothing.
+    """
+    weights = np.sqrt(size[known])
+    X, z = others[known], signal[known]
+    slopes = np.linalg.pinv(X.T @ (weights[:, None] * X), rcond=1e-10, hermitian=True) @ (X.T @ (weights * z))
+    left = np.zeros(len(signal))
+    left[known] = z - X @ slopes
+    mean = (weights * z).sum() / weights.sum()
+    if (weights * left[known] ** 2).sum() < _LEAST_WITHIN * (weights * (z - mean) ** 2).sum():
+        return None
+    return left
+
+
 def _is_of_categories(style: FloatArray, categories: DayCategories, sample: BoolArray, size: FloatArray) -> bool:
     """Return whether a family of categories explains nearly all of a style over the regression's assets."""
     known = sample & np.isfinite(style)
@@ -227,11 +244,19 @@ def day_exposures(
         if name in looked_at and _is_of_categories(column, categories, sample, size)
     ]
     kept = [name for name in rows if name in styles.columns and name not in said]
-    columns = [styles.columns[name] for name in kept]
-    missing = [~np.isfinite(column) for column in columns]
-    blocks += [np.where(bad, 0.0, column)[:, None] for bad, column in zip(missing, columns, strict=True)]
+    missing = [~np.isfinite(styles.columns[name]) for name in kept]
+    columns = {name: np.where(bad, 0.0, styles.columns[name]) for name, bad in zip(kept, missing, strict=True)}
+    signals = [name for name in kept if name.startswith("signal:")]
+    others = np.hstack([*blocks, *(columns[name][:, None] for name in kept if name not in signals)])
+    for name in signals:
+        left = _beyond(columns.pop(name), others, members & np.isfinite(styles.columns[name]), size)
+        if left is None:
+            said.append(name)
+        else:
+            columns[name] = left
+    blocks += [column[:, None] for column in columns.values()]
     return DayExposures(
-        factors=(*factors, *kept),
+        factors=(*factors, *columns),
         matrix=np.hstack(blocks),
         families=tuple(np.array([start[family] + k for family, k in group]) for group in categories.groups),
         filled=np.sum(missing, axis=0, dtype=np.int64) if missing else np.zeros(n, dtype=np.int64),

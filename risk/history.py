@@ -42,8 +42,10 @@ class FactorHistory:
         Per regression; 0 where `present` is False.
     present : bool ndarray of shape (T, K)
         Whether the factor was in that day's regression. A day without a regression has no factor present.
-    noise : ndarray of shape (T, K)
-        Variance of the error of each signal's and blind factor's return, per regression; 0 for every other factor.
+    residual_factors : tuple of str, length R
+        The signals, then the blind factors: those of the second regression.
+    noise : ndarray of shape (T, R, R)
+        Covariance of the errors of their returns, per regression; 0 where absent.
     specific_returns : ndarray of shape (T, N)
         Return less exposures times factor returns, signals and blind factors included, per regression, from the whole
         return; NaN where not known. Known for every asset with a usable return that day and a size before, members or not.
@@ -68,6 +70,7 @@ class FactorHistory:
     factors: tuple[str, ...]
     factor_returns: FloatArray
     present: BoolArray
+    residual_factors: tuple[str, ...]
     noise: FloatArray
     specific_returns: FloatArray
     r_squared: FloatArray
@@ -75,6 +78,7 @@ class FactorHistory:
     descriptors: Descriptors
     user: UserExposures | None = None
     _specific_rows: GrowingRows | None = None
+    _noise_rows: GrowingRows | None = None
     _residual: ResidualFactors | None = None
     _blind: tuple[tuple[int, ...], tuple[npt.NDArray[np.float32], ...]] = ((), ())
 
@@ -91,7 +95,6 @@ class FactorHistory:
 class _Day:
     factors: tuple[str, ...]
     factor_returns: FloatArray
-    noise: FloatArray
     r_squared: float
     counts: tuple[int, ...]
 
@@ -139,19 +142,20 @@ def _returns(market: _Market, usable: BoolArray, t: int) -> FloatArray:
 
 def _regress(
     market: _Market, descriptors: Descriptors, residual: ResidualFactors, t: int
-) -> tuple[_Day | None, FloatArray, int]:
-    """Return the regressions that end on day t (None with too few assets), specific returns, and the assets there are.
+) -> tuple[_Day | None, FloatArray, FloatArray, int]:
+    """Return the regressions that end on day t (None with too few assets), specific returns, noise, and the assets there are.
 
     What is left by market, categories and styles is regressed again on signals and blind factors, which `residual` follows.
     """
     spec, before = market.spec, t - market.spec.sessions
-    unknown = np.full(len(market.panel.assets), np.nan)
+    unknown, every = np.full(len(market.panel.assets), np.nan), _residual_names(market)
+    noise = np.zeros((len(every), len(every)))
     if before < 0 or t % spec.sessions:
-        return None, unknown, 0
+        return None, unknown, noise, 0
     returns, members = _returns(market, descriptors.usable, t), market.members[before]
     sample = members & np.isfinite(returns)
     if sample.sum() < spec.minimum_assets:
-        return None, unknown, int(sample.sum())
+        return None, unknown, noise, int(sample.sum())
     size, raw = descriptors.size[before], descriptors.raw[before]
     exposures = day_exposures(market.panel, before, raw, size, members, sample, spec, market.user)
     bet = np.array([name.startswith("signal:") for name in exposures.factors])
@@ -180,14 +184,20 @@ def _regress(
     common = residual.add(specific, exposures.matrix[:, bet])
     present = np.flatnonzero(common.present)
     names = (*signals, *blind_names(spec))
+    places = [every.index(name) for name in names]
+    noise[np.ix_(places, places)] = common.noise
     day = _Day(
         factors=(*(name for name in exposures.factors if name not in signals), *(names[k] for k in present)),
         factor_returns=np.concatenate([fit.factor_returns, common.factor_returns[present]]),
-        noise=np.concatenate([np.zeros(len(fit.factor_returns)), common.noise[present]]),
         r_squared=fit.r_squared,
         counts=counts,
     )
-    return day, common.rest, int(sample.sum())
+    return day, common.rest, noise, int(sample.sum())
+
+
+def _residual_names(market: _Market) -> tuple[str, ...]:
+    given = () if market.user is None else market.user.factors
+    return (*(name for name in given if name.startswith("signal:")), *blind_names(market.spec))
 
 
 def factor_history(
@@ -298,11 +308,15 @@ def _continued(market: _Market, before: FactorHistory | None, progress: Progress
     if before is not None and before._residual is not None:
         residual = before._residual.copy()
     blind = {} if before is None else dict(zip(*before._blind, strict=True))
+    R = len(_residual_names(market))
+    rows = before._noise_rows if before is not None else None
+    noises = GrowingRows((R, R), np.float64, T) if rows is None else rows.continued(start, T - start)
     days: dict[int, _Day] = {}
     most = 0
     for t in range(start, T):
         known = residual.exposures
-        day, row, count = _regress(market, descriptors, residual, t)
+        day, row, noise, count = _regress(market, descriptors, residual, t)
+        noises.append(noise)
         if residual.exposures is not known:
             blind[t] = residual.exposures
         specific.append(row)
@@ -311,7 +325,7 @@ def _continued(market: _Market, before: FactorHistory | None, progress: Progress
             days[t] = day
         if progress is not None:
             progress(T - start + t - start + 1, total)
-    return _assembled(market, descriptors, days, specific, residual, blind, before), most
+    return _assembled(market, descriptors, days, specific, noises, residual, blind, before), most
 
 
 def _assembled(
@@ -319,6 +333,7 @@ def _assembled(
     descriptors: Descriptors,
     days: dict[int, _Day],
     specific: GrowingRows,
+    noises: GrowingRows,
     residual: ResidualFactors,
     blind: dict[int, npt.NDArray[np.float32]],
     before: FactorHistory | None,
@@ -327,17 +342,15 @@ def _assembled(
     known = set() if before is None else set(before.factors)
     factors = factor_order(known.union(*(day.factors for day in days.values())), spec, market.user)
     column = {name: k for k, name in enumerate(factors)}
-    returns, noise = np.zeros((T, len(factors))), np.zeros((T, len(factors)))
-    present = np.zeros((T, len(factors)), dtype=np.bool_)
+    returns, present = np.zeros((T, len(factors))), np.zeros((T, len(factors)), dtype=np.bool_)
     r_squared, counts = np.full(T, np.nan), np.zeros((T, len(_COUNTS)), dtype=np.int64)
     if before is not None:
         first, columns = slice(0, len(before.dates)), [column[name] for name in before.factors]
         returns[first, columns], present[first, columns] = before.factor_returns, before.present
-        noise[first, columns] = before.noise
         r_squared[first], counts[first] = before.r_squared, before.counts[list(_COUNTS)].to_numpy()
     for t, day in days.items():
         columns = [column[name] for name in day.factors]
-        returns[t, columns], present[t, columns], noise[t, columns] = day.factor_returns, True, day.noise
+        returns[t, columns], present[t, columns] = day.factor_returns, True
         r_squared[t], counts[t] = day.r_squared, day.counts
     every: npt.NDArray[np.int64] = np.hstack([counts, descriptors.counts])
     return FactorHistory(
@@ -347,13 +360,15 @@ def _assembled(
         factors=factors,
         factor_returns=freeze(returns),
         present=freeze(present),
-        noise=freeze(noise),
+        residual_factors=_residual_names(market),
+        noise=noises.view(),
         specific_returns=specific.view(),
         r_squared=freeze(r_squared),
         counts=pd.DataFrame(every, index=market.panel.dates, columns=[*_COUNTS, *_DATA_COUNTS]),
         descriptors=descriptors,
         user=market.user,
         _specific_rows=specific,
+        _noise_rows=noises,
         _residual=residual,
         _blind=(tuple(blind), tuple(blind.values())),
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from risk.checks import FloatArray, freeze
 
-__all__ = ["RegressionNoise", "regression_noise", "remove_noise"]
+__all__ = ["RegressionNoise", "later_leverage", "regression_noise", "remove_noise", "variance_outside"]
 
 _LARGEST_SHARE = 0.75
 
@@ -45,18 +45,29 @@ class RegressionNoise:
         """Return W for other specific variances of the same regression."""
         return _covariance(self.fit, specific_variance)
 
+    @property
+    def kept(self) -> FloatArray:
+        """1 - 2h, at least a quarter: an asset that is nearly a factor by itself says little of its specific risk."""
+        return np.asarray(np.maximum(1 - 2 * self.leverage, 1 - _LARGEST_SHARE))
+
     def specific_variance(self, residual_variance: FloatArray, exposures: FloatArray) -> FloatArray:
-        """Return d of the regression's assets, shape (n,), from the variances v of what the regression leaves.
+        """Return d of the regression's assets, shape (n,), from the variances v of what the regression leaves."""
+        return np.asarray(variance_outside(self.covariance, residual_variance, exposures) / self.kept)
 
-        At least a quarter of v is kept: an asset that is nearly a factor by itself says little of its specific risk.
-        """
-        kept = np.maximum(1 - 2 * self.leverage, 1 - _LARGEST_SHARE)
-        return np.asarray(self.variance_outside(residual_variance, exposures) / kept)
 
-    def variance_outside(self, residual_variance: FloatArray, exposures: FloatArray) -> FloatArray:
-        """Return d of assets that were in no regression, from the variances of their returns less factors; a quarter is kept."""
-        of_factors = np.einsum("nk,nk->n", exposures @ self.covariance, exposures)
-        return np.asarray(np.maximum(residual_variance - of_factors, (1 - _LARGEST_SHARE) * residual_variance))
+def variance_outside(covariance: FloatArray, residual_variance: FloatArray, exposures: FloatArray) -> FloatArray:
+    """Return v - x'Wx, shape (n,), with W (K, K); at least a quarter of v. It is d of assets that were in no regression."""
+    of_factors = np.einsum("nk,nk->n", exposures @ covariance, exposures)
+    return np.asarray(np.maximum(residual_variance - of_factors, (1 - _LARGEST_SHARE) * residual_variance))
+
+
+def later_leverage(exposures: FloatArray, residual_variance: FloatArray) -> FloatArray:
+    """Return the leverage of a regression with weights 1/v on exposures (n, R), at most three quarters: it leaves d (1 - h)."""
+    if not exposures.shape[1]:
+        return np.zeros(len(exposures))
+    weighted = exposures / residual_variance[:, None]
+    inverse = np.linalg.pinv(weighted.T @ exposures, rcond=1e-10, hermitian=True)
+    return np.asarray(np.minimum(np.einsum("nr,nr->n", weighted @ inverse, exposures), _LARGEST_SHARE))
 
 
 def regression_noise(

@@ -50,8 +50,8 @@ class ResidualReturns:
     factor_returns : ndarray of shape (S + J,)
         Of the signals and of the blind factors, per regression; 0 where absent.
     present : bool ndarray of shape (S + J,)
-    noise : ndarray of shape (S + J,)
-        Variance of the error of each, per regression.
+    noise : ndarray of shape (S + J, S + J)
+        Covariance of their errors, per regression; 0 where absent.
     rest : ndarray of shape (N,)
         Specific returns less all of it; NaN where not known.
     """
@@ -94,7 +94,7 @@ class ResidualFactors:
 
     def __init__(self, assets: int, spec: RiskSpec) -> None:
         self._spec = spec
-        self._decay = 0.5 ** (1.0 / HALF_LIFE)
+        self._decay = 0.5 ** (spec.sessions / HALF_LIFE)
         self._window = np.full((spec.blind_window if spec.blind_factors else 0, assets), np.nan)
         self._square, self._weight, self._count = np.zeros(assets), np.zeros(assets), np.zeros(assets)
         self._precision, self._metric = np.zeros(assets), np.zeros(assets)
@@ -121,7 +121,9 @@ class ResidualFactors:
         """
         first, noise_first, rest = self._regressed(specific_returns, signals)
         second, noise_second, left = self._regressed(rest, self.exposures.astype(np.float64))
-        noise = np.concatenate([noise_first, noise_second])
+        signal_count = signals.shape[1]
+        noise = np.zeros((len(first) + len(second),) * 2)
+        noise[:signal_count, :signal_count], noise[signal_count:, signal_count:] = noise_first, noise_second
         self._follow(specific_returns)
         if len(self._window):
             self._window = self._window.copy() if self._shared else self._window
@@ -130,12 +132,15 @@ class ResidualFactors:
             self._days += 1
             if 2 * self._days >= len(self._window) and self._days % self._spec.blind_every == 0:
                 self._estimate()
-        return ResidualReturns(np.concatenate([first, second]), noise > 0, noise, left)
+        return ResidualReturns(np.concatenate([first, second]), np.diag(noise) > 0, noise, left)
 
     def _regressed(self, returns: FloatArray, exposures: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return factor returns, the variance of their errors (0: absent), and what is left of the returns."""
+        """Return factor returns, the covariance of their errors (0: absent), and what is left of the returns.
+
+        In the fit, and only there, a return is cut at five of its asset's standard deviations: one jump is nobody's factor.
+        """
         known = np.isfinite(returns) & (self._precision > 0)
-        factor_returns, noise = np.zeros(exposures.shape[1]), np.zeros(exposures.shape[1])
+        factor_returns, noise = np.zeros(exposures.shape[1]), np.zeros((exposures.shape[1],) * 2)
         use = np.flatnonzero((exposures[known] != 0).any(axis=0))
         if not use.size or use.size * ASSETS_PER_FACTOR > int(known.sum()):
             return factor_returns, noise, returns
@@ -143,8 +148,9 @@ class ResidualFactors:
         weighted = B * self._precision[known, None]
         # A combination that no asset with a return today is exposed to cannot be told: the pseudo-inverse leaves it at 0.
         inverse = np.linalg.pinv(weighted.T @ B, rcond=1e-10, hermitian=True)
-        factor_returns[use] = inverse @ (weighted.T @ returns[known])
-        noise[use] = np.diag(inverse)
+        limit = CUT / np.sqrt(self._precision[known])
+        factor_returns[use] = inverse @ (weighted.T @ np.clip(returns[known], -limit, limit))
+        noise[np.ix_(use, use)] = inverse
         return factor_returns, noise, returns - exposures @ factor_returns
 
     def _follow(self, specific_returns: FloatArray) -> None:
@@ -154,7 +160,7 @@ class ResidualFactors:
         self._square = step * self._square + np.where(known, specific_returns, 0.0) ** 2
         self._weight = step * self._weight + known
         self._count += known
-        enough = self._count >= MINIMUM_DAYS
+        enough = self._count * self._spec.sessions >= MINIMUM_DAYS
         variance = np.maximum(self._square / np.where(enough, self._weight, 1.0), LOWEST_VOLATILITY**2)
         self._precision = np.where(enough, 1.0 / variance, 0.0)
 
