@@ -123,19 +123,20 @@ def orthogonalise(
     return _rescale(style - design @ slopes, known, size)
 
 
-def _beyond(signal: FloatArray, others: FloatArray, known: BoolArray, size: FloatArray) -> FloatArray | None:
+def _beyond(
+    signal: FloatArray, others: FloatArray, known: BoolArray, fitted: BoolArray, size: FloatArray
+) -> FloatArray | None:
     """Return what no other factor says of a signal, 0 where it is not known; None where that is next to nothing.
 
     Signals are regressed after the other factors. Were they not orthogonal to these, in the weights of that regression, most of
     what they earn would be gone by then, and a book without any style would keep an exposure that earns nothing.
     """
-    weights = np.sqrt(size[known])
-    X, z = others[known], signal[known]
+    weights = np.sqrt(size[fitted])
+    X, z = others[fitted], signal[fitted]
     slopes = np.linalg.pinv(X.T @ (weights[:, None] * X), rcond=1e-10, hermitian=True) @ (X.T @ (weights * z))
-    left = np.zeros(len(signal))
-    left[known] = z - X @ slopes
+    left = np.where(known, signal - others @ slopes, 0.0)
     mean = (weights * z).sum() / weights.sum()
-    if (weights * left[known] ** 2).sum() < _LEAST_WITHIN * (weights * (z - mean) ** 2).sum():
+    if (weights * left[fitted] ** 2).sum() < _LEAST_WITHIN * (weights * (z - mean) ** 2).sum():
         return None
     return left
 
@@ -249,7 +250,8 @@ def day_exposures(
     signals = [name for name in kept if name.startswith("signal:")]
     others = np.hstack([*blocks, *(columns[name][:, None] for name in kept if name not in signals)])
     for name in signals:
-        left = _beyond(columns.pop(name), others, members & np.isfinite(styles.columns[name]), size)
+        known = np.isfinite(styles.columns[name])
+        left = _beyond(columns.pop(name), others, known, members & known, size)
         if left is None:
             said.append(name)
         else:

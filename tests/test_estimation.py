@@ -415,3 +415,15 @@ def test_the_noise_of_the_regression_is_taken_off_factors_and_quiet_assets(
     assert abs(after / truth - 1) < abs(before / truth - 1)
     assert after < before
     assert clean.specific_variance[~quiet].mean() > plain.specific_variance[~quiet].mean()
+
+
+@pytest.mark.parametrize("assets", [60, 200])
+def test_factors_that_are_not_there_leave_neutral_books_as_risky_as_they_are(assets: int) -> None:
+    """Twenty blind factors where the truth has none, and a signal of noise."""
+    market = plant(47, 700, assets)
+    noise = np.random.default_rng(48).standard_normal((700, 1, assets)).cumsum(axis=0).astype(np.float32)
+    user = UserExposures(("signal:noise",), noise)
+    spec = RiskSpec(styles=("size",), return_winsor=50.0, specific_half_life=250.0, specific_newey_west_lags=0)
+    model = estimate(market.panel, market.members, market.size, spec, user=user)
+    truth = market.specific_volatility**2 * 252
+    assert model.specific_variance.sum() / truth.sum() == pytest.approx(1.0, abs=0.05)

@@ -195,7 +195,13 @@ def test_user_exposures_stand_beside_the_styles_or_take_their_place(market: Plan
     for factor in user.factors:
         own = user.values[300, user.factors.index(factor)].astype(float)
         wanted, _ = standardise(own, members, size, spec.winsor)  # type: ignore[misc]
-        assert (day.matrix[:, day.factors.index(factor)] == wanted).all()
+        column = day.matrix[:, day.factors.index(factor)]
+        if factor.startswith("style:"):
+            assert (column == wanted).all()
+        else:
+            others = np.column_stack([day.matrix[:, :-1], column])
+            slopes = np.linalg.lstsq(others, wanted, rcond=None)[0]
+            np.testing.assert_allclose(others @ slopes, wanted, atol=1e-9)
 
 
 def test_user_exposures_that_are_not_known_are_filled_counted_or_absent(market: PlantedMarket) -> None:
@@ -231,3 +237,26 @@ def test_user_exposures_that_make_no_sense_are_refused(
 def test_infinite_user_exposures_are_refused() -> None:
     with pytest.raises(DataError, match="write NaN"):
         UserExposures(("style:a",), np.full((1, 1, 2), np.inf, dtype=np.float32))
+
+
+def test_a_signal_is_what_no_other_factor_says_of_it() -> None:
+    market = plant(61, 300, 120)
+    rng = np.random.default_rng(62)
+    t, spec = 280, plain_spec(styles=("size", "reversal_week"))
+    history = trailing_descriptors(market.panel, market.members, market.size, spec)
+    plain = day_exposures(
+        market.panel, t, history.raw[t], history.size[t], market.members[t], market.members[t], spec, None
+    )
+    styles = plain.matrix[:, -2:]
+    values = np.full((300, 2, 120), np.nan, dtype=np.float32)
+    values[t, 0] = 0.5 * styles[:, 0] + rng.standard_normal(120)
+    values[t, 1] = 0.3 * styles[:, 0] + 0.2 * styles[:, 1]
+    user = UserExposures(("signal:mix", "signal:style"), values)
+    day = day_exposures(
+        market.panel, t, history.raw[t], history.size[t], market.members[t], market.members[t], spec, user
+    )
+    assert day.factors == (*plain.factors, "signal:mix")
+    assert "signal:style" in day.absent
+    signal, weights = day.matrix[:, -1], np.sqrt(history.size[t])
+    np.testing.assert_allclose(plain.matrix.T @ (weights * signal), 0.0, atol=1e-6 * weights.sum())
+    assert signal.std() > 0.3

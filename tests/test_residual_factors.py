@@ -60,7 +60,7 @@ def test_factor_returns_are_weighted_least_squares(rng: np.random.Generator, mon
     root = np.sqrt(precision)[:, None]
     expected = np.linalg.lstsq(signals * root, returns[-1] * root[:, 0], rcond=None)[0]
     np.testing.assert_allclose(day.factor_returns, expected, rtol=1e-7)
-    np.testing.assert_allclose(day.noise, np.diag(np.linalg.inv((signals * root).T @ (signals * root))), rtol=1e-7)
+    np.testing.assert_allclose(day.noise, np.linalg.inv((signals * root).T @ (signals * root)), rtol=1e-7)
 
 
 def test_the_noise_is_what_noise_earns(rng: np.random.Generator) -> None:
@@ -68,7 +68,7 @@ def test_the_noise_is_what_noise_earns(rng: np.random.Generator) -> None:
     _, days = walk(returns)
     found = np.array([day.factor_returns for day in days])[200:]
     noise = np.array([day.noise for day in days])[200:]
-    ratio = (found**2).mean(axis=0) / noise.mean(axis=0)
+    ratio = (found**2).mean(axis=0) / np.diag(noise.mean(axis=0))
     # 700 days: a standard error of 5 %; the precision is itself an estimate.
     np.testing.assert_allclose(ratio, 1.0, atol=0.2)
 
@@ -136,3 +136,26 @@ def test_before_precision_is_known_nothing_is_common(rng: np.random.Generator, d
 
 def test_names_count_from_one() -> None:
     assert blind_names(RiskSpec(blind_factors=12))[-1] == "blind:12"
+
+
+def test_errors_that_go_together_are_told_in_full(rng: np.random.Generator) -> None:
+    """Two signals that are nearly one: their returns err in opposite ways, and only their sum is known."""
+    factors = ResidualFactors(N, SPEC.model_copy(update={"blind_factors": 0}))
+    z = rng.standard_normal(N)
+    signals = np.column_stack([z, z + 0.2 * rng.standard_normal(N)])
+    days = [factors.add(row, signals) for row in rng.standard_normal((900, N)) * 0.02][100:]
+    found = np.array([day.factor_returns for day in days])
+    noise = np.mean([day.noise for day in days], axis=0)
+    for combination in ([1.0, 0.0], [1.0, 1.0], [1.0, -1.0]):
+        c = np.array(combination)
+        assert ((found @ c) ** 2).mean() == pytest.approx(c @ noise @ c, rel=0.2)
+
+
+def test_one_jump_is_nobodys_factor(rng: np.random.Generator) -> None:
+    _, _, returns = planted(rng, 200)
+    jumped = returns.copy()
+    jumped[-1, 3] += 4.0
+    (_, calm), (_, after) = walk(returns), walk(jumped)
+    moved = np.abs(after[-1].factor_returns - calm[-1].factor_returns)
+    assert (moved < 0.1).all(), moved
+    assert after[-1].rest[3] > 3.5
