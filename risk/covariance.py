@@ -126,6 +126,7 @@ def factor_covariance(
     spec: RiskSpec,
     periods_per_year: float,
     regression_noise: FloatArray | None = None,
+    later_noise: FloatArray | None = None,
 ) -> FactorCovariance:
     """Return the forecast covariance of factors from their daily returns.
 
@@ -140,6 +141,9 @@ def factor_covariance(
     regression_noise : ndarray of shape (K, K), optional
         Covariance, per year, of the errors with which regressions found the returns (`risk.noise`), taken off the
         covariance: a book that is nearly a factor's own portfolio would have its specific risk counted twice.
+    later_noise : ndarray of shape (K, K), optional
+        The same of the second regression, of signals and blind factors. Of these nothing may be left: what moves no more than
+        noise does is no factor.
 
     Raises
     ------
@@ -175,6 +179,9 @@ def factor_covariance(
         correlation, multipliers = adjust_eigenfactors(
             correlation, error, spec.eigenfactor_simulations, spec.eigenfactor_scale, spec.eigenvalue_floor
         )
+    if later_noise is not None:
+        unit = periods_per_year * np.sqrt(np.outer(safe, safe))
+        correlation, _ = remove_noise(correlation, later_noise / unit, 1.0)
     if regression_noise is not None:
         unit = periods_per_year * np.sqrt(np.outer(safe, safe))
         correlation, limited = remove_noise(correlation, regression_noise / unit)

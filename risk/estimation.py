@@ -135,8 +135,9 @@ def estimate_with_counts(
     known = np.flatnonzero(blind.any(axis=0))
     factors = (*exposures.factors, *(blind_names(spec)[j] for j in known))
     X = np.hstack([exposures.matrix, blind[:, known]]) if known.size else exposures.matrix
-    returns, present = _factor_rows(history, factors, days)
     lengths, periods = spec.in_regressions(), panel.periods_per_year / spec.sessions
+    returns, present = _factor_rows(history, factors, days)
+    returns = _about_their_means(returns, present, factors, lengths)
     pool = np.flatnonzero(members[day] | wanted)
     first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * lengths.specific_half_life))
     specific = specific_risk(
@@ -147,11 +148,11 @@ def estimate_with_counts(
         lengths,
         periods,
     )
-    variance, noise = specific.variance, None
+    variance, noise, later = specific.variance, None, None
     if spec.regression_noise:
         variance, noise = _less_noise(exposures, X[pool], sizes[pool], members[day][pool], specific.variance)
-        noise += _later_noise(history, factors, days, lengths) * periods
-    covariance = factor_covariance(returns, present, factors, lengths, periods, regression_noise=noise)
+        later = _later_noise(history, factors, days, lengths) * periods
+    covariance = factor_covariance(returns, present, factors, lengths, periods, noise, later)
     rows = np.flatnonzero(wanted)
     model = FactorModel(
         assets=[panel.assets[i] for i in rows],
@@ -204,6 +205,19 @@ def _less_noise(
     noise = np.zeros((X.shape[1], X.shape[1]))
     noise[np.ix_(columns, columns)] = covariance
     return left, noise
+
+
+def _about_their_means(
+    returns: FloatArray, present: BoolArray, factors: tuple[str, ...], spec: RiskSpec
+) -> FloatArray:
+    """Return factor returns with those of signals about their mean: what the fund expects to earn on them is no risk.
+
+    The means of other factors are far below their errors, and taken as 0 (`risk.moments`).
+    """
+    weights = exponential_weights(len(returns), spec.correlation_half_life)[:, None] * present
+    mean = (weights * returns).sum(axis=0) / np.where(present.any(axis=0), weights.sum(axis=0), 1.0)
+    signal = np.array([name.startswith("signal:") for name in factors])
+    return np.asarray(returns - np.where(present & signal, mean, 0.0))
 
 
 def _later_noise(

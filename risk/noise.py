@@ -102,11 +102,13 @@ def _covariance(fit: FloatArray, specific_variance: FloatArray) -> FloatArray:
     return np.asarray((covariance + covariance.T) / 2)
 
 
-def remove_noise(covariance: FloatArray, noise: FloatArray) -> tuple[FloatArray, int]:
+def remove_noise(
+    covariance: FloatArray, noise: FloatArray, largest: float = _LARGEST_SHARE
+) -> tuple[FloatArray, int]:
     """Return a covariance less its noise, shape (K, K), and the number of combinations where that was limited.
 
-    Both are compared along the eigenvectors of G = F^-1/2 W F^-1/2: of each combination's variance at most three
-    quarters are taken, so that what is left is positive semidefinite, whatever the noise.
+    Both are compared along the eigenvectors of G = F^-1/2 W F^-1/2: of each combination's variance at most the `largest`
+    share is taken, so that what is left is positive semidefinite, whatever the noise.
     """
     values, vectors = np.linalg.eigh(covariance)
     solid = values > 1e-12 * values[-1]
@@ -114,5 +116,5 @@ def remove_noise(covariance: FloatArray, noise: FloatArray) -> tuple[FloatArray,
     inverse = vectors[:, solid] / np.sqrt(values[solid])
     shares, turned = np.linalg.eigh(inverse.T @ noise @ inverse)
     half = root @ turned
-    left = (half * (1 - np.minimum(shares, _LARGEST_SHARE))) @ half.T
-    return np.asarray((left + left.T) / 2), int((shares > _LARGEST_SHARE).sum())
+    left = (half * (1 - np.minimum(shares, largest))) @ half.T
+    return np.asarray((left + left.T) / 2), int((shares > largest).sum())

@@ -36,6 +36,8 @@ from risk.spec import RiskSpec
 __all__ = ["ResidualFactors", "ResidualReturns", "blind_names"]
 
 ASSETS_PER_FACTOR = 10
+ASSETS_PER_SIGNAL = 100
+"""With fewer, a day's signal return is the noise of single names, and what is left of it after that noise is not to be trusted."""
 CUT = 5.0
 MINIMUM_DAYS, HALF_LIFE = 21, 84.0
 LOWEST_VOLATILITY = 1e-4
@@ -117,10 +119,11 @@ class ResidualFactors:
         specific_returns : ndarray of shape (N,)
             NaN where not known.
         signals : ndarray of shape (N, S)
-            Exposures to the signals as known before the day; a column of zeros is absent.
+            Exposures to the signals as known before the day; a column of zeros is absent, and all are with fewer assets than a
+            hundred for each.
         """
-        first, noise_first, rest = self._regressed(specific_returns, signals)
-        second, noise_second, left = self._regressed(rest, self.exposures.astype(np.float64))
+        first, noise_first, rest = self._regressed(specific_returns, signals, ASSETS_PER_SIGNAL)
+        second, noise_second, left = self._regressed(rest, self.exposures.astype(np.float64), ASSETS_PER_FACTOR)
         signal_count = signals.shape[1]
         noise = np.zeros((len(first) + len(second),) * 2)
         noise[:signal_count, :signal_count], noise[signal_count:, signal_count:] = noise_first, noise_second
@@ -134,7 +137,9 @@ class ResidualFactors:
                 self._estimate()
         return ResidualReturns(np.concatenate([first, second]), np.diag(noise) > 0, noise, left)
 
-    def _regressed(self, returns: FloatArray, exposures: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _regressed(
+        self, returns: FloatArray, exposures: FloatArray, assets_per_factor: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return factor returns, the covariance of their errors (0: absent), and what is left of the returns.
 
         In the fit, and only there, a return is cut at five of its asset's standard deviations: one jump is nobody's factor.
@@ -142,7 +147,7 @@ class ResidualFactors:
         known = np.isfinite(returns) & (self._precision > 0)
         factor_returns, noise = np.zeros(exposures.shape[1]), np.zeros((exposures.shape[1],) * 2)
         use = np.flatnonzero((exposures[known] != 0).any(axis=0))
-        if not use.size or use.size * ASSETS_PER_FACTOR > int(known.sum()):
+        if not use.size or use.size * assets_per_factor > int(known.sum()):
             return factor_returns, noise, returns
         B = exposures[np.ix_(known, use)]
         weighted = B * self._precision[known, None]
