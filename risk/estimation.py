@@ -133,8 +133,11 @@ def estimate_with_counts(
     exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, members[day], members[day], spec, user)
     blind = history.blind_exposures(day)
     known = np.flatnonzero(blind.any(axis=0))
-    factors = (*exposures.factors, *(blind_names(spec)[j] for j in known))
-    X = np.hstack([exposures.matrix, blind[:, known]]) if known.size else exposures.matrix
+    # A signal that no regression had, for want of assets, is no factor.
+    had = {history.factors[k] for k in np.flatnonzero(history.present[days].any(axis=0))}
+    kept = [k for k, name in enumerate(exposures.factors) if name in had or not name.startswith("signal:")]
+    factors = (*(exposures.factors[k] for k in kept), *(blind_names(spec)[j] for j in known))
+    X = np.hstack([exposures.matrix[:, kept], blind[:, known]])
     lengths, periods = spec.in_regressions(), panel.periods_per_year / spec.sessions
     returns, present = _factor_rows(history, factors, days)
     returns = _about_their_means(returns, present, factors, lengths)
@@ -182,7 +185,8 @@ def _less_noise(
     Parameters
     ----------
     X : ndarray of shape (n, K)
-        Of the model, whose first columns are those of `exposures`; signals and blind factors are not in the regression.
+        Of the model, whose first columns are those of `exposures` but for signals: these and blind factors are not in the
+        regression.
     size, inside, variance : ndarray of shape (n,)
         Size, membership, and variance of what the regression leaves, per year.
     """
@@ -192,7 +196,7 @@ def _less_noise(
     variance = variance / (1.0 - later_leverage(later, variance))
     fitted, members = X[:, columns], X[np.ix_(inside, columns)]
     weights = np.sqrt(size[inside])
-    rows = constraint_rows(X[inside][:, : len(own)], exposures.families, size[inside])[:, own]
+    rows = constraint_rows(members, exposures.families, size[inside])
     fit = regression_noise(members, weights, rows, variance[inside])
     covariance, left = fit.covariance, variance
     # Noise is made of what it is taken off: a few rounds settle it, the first one where there are many assets.
@@ -207,9 +211,7 @@ def _less_noise(
     return left, noise
 
 
-def _about_their_means(
-    returns: FloatArray, present: BoolArray, factors: tuple[str, ...], spec: RiskSpec
-) -> FloatArray:
+def _about_their_means(returns: FloatArray, present: BoolArray, factors: tuple[str, ...], spec: RiskSpec) -> FloatArray:
     """Return factor returns with those of signals about their mean: what the fund expects to earn on them is no risk.
 
     The means of other factors are far below their errors, and taken as 0 (`risk.moments`).

@@ -102,9 +102,7 @@ def _covariance(fit: FloatArray, specific_variance: FloatArray) -> FloatArray:
     return np.asarray((covariance + covariance.T) / 2)
 
 
-def remove_noise(
-    covariance: FloatArray, noise: FloatArray, largest: float = _LARGEST_SHARE
-) -> tuple[FloatArray, int]:
+def remove_noise(covariance: FloatArray, noise: FloatArray, largest: float = _LARGEST_SHARE) -> tuple[FloatArray, int]:
     """Return a covariance less its noise, shape (K, K), and the number of combinations where that was limited.
 
     Both are compared along the eigenvectors of G = F^-1/2 W F^-1/2: of each combination's variance at most the `largest`
