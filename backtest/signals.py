@@ -113,6 +113,11 @@ def signal_exposures(
     NaN outside the universe of the last decision, before the first, and of ``signal:alpha`` where fewer than 21 returns
     are known. The volatility is the exponentially weighted root mean square of daily returns, half-life 84. Without any
     signal there is no such factor.
+
+    Raises
+    ------
+    DataError
+        If `beside` has a factor of the same name.
     """
     if not signals:
         return beside
@@ -132,4 +137,10 @@ def signal_exposures(
         values[t:following] = np.stack([score, score * volatility[t]])
     if beside is None:
         return UserExposures(SIGNALS, values)
+    taken = [name for name in SIGNALS if name in beside.factors]
+    if taken:
+        raise DataError(
+            f"`exposures`: the column {taken[0]!r} has the name of the fund's own signal. Rename it, or set `signal_factors = false` "
+            "in the product."
+        )
     return UserExposures((*beside.factors, *SIGNALS), np.concatenate([beside.values, values], axis=1))
