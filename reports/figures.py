@@ -42,24 +42,24 @@ def as_json(figure: go.Figure) -> str:
 
 def equity_figure(net: pd.Series, before_fees: pd.Series) -> go.Figure:
     """Return the value of 1 over time, net and before fees."""
-    figure = _figure(340, legend=True)
+    figure = canvas(340, legend=True)
     figure.add_scatter(
-        x=_days(before_fees), y=_thin(before_fees), name="Before fees", line={"color": BEFORE, "width": 1.5}
+        x=days(before_fees), y=thin(before_fees), name="Before fees", line={"color": BEFORE, "width": 1.5}
     )
-    figure.add_scatter(x=_days(net), y=_thin(net), name="Net of fees", line={"color": NET, "width": 2.2})
+    figure.add_scatter(x=days(net), y=thin(net), name="Net of fees", line={"color": NET, "width": 2.2})
     figure.add_hline(y=1.0, line={"color": QUIET, "width": 1, "dash": "dot"})
-    return _marked_where_short(figure, len(net))
+    return marked_where_short(figure, len(net))
 
 
 def drawdown_figure(fall: pd.Series) -> go.Figure:
     """Return the fall from the highest value so far."""
-    figure = _figure(200, tickformat=PERCENT)
+    figure = canvas(200, tickformat=PERCENT)
     figure.add_scatter(
-        x=_days(fall), y=_thin(fall), name="Drawdown", fill="tozeroy", fillcolor="rgba(162, 59, 59, 0.15)",
+        x=days(fall), y=thin(fall), name="Drawdown", fill="tozeroy", fillcolor="rgba(162, 59, 59, 0.15)",
         line={"color": LOSS, "width": 1.2}, hovertemplate="%{y:.2%}",
     )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
-    return _marked_where_short(figure, len(fall))
+    return marked_where_short(figure, len(fall))
 
 
 def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Series, limit: float | None) -> go.Figure:
@@ -71,9 +71,9 @@ def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Seri
         Rolling realised; forecast for the book of each day; forecast for the target of each decision.
     limit : float or None
     """
-    figure = _figure(320, tickformat=PERCENT, legend=True)
+    figure = canvas(320, tickformat=PERCENT, legend=True)
     if limit is not None:
-        ends = _days(realised)
+        ends = days(realised)
         if ends:
             figure.add_scatter(
                 x=[ends[0], ends[-1]], y=[limit, limit], name="Limit on the forecast", mode="lines", hovertemplate="%{y:.1%}",
@@ -83,43 +83,41 @@ def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Seri
         (forecast, "Forecast, book held", {"color": BEFORE, "width": 1.5}),
         (realised, "Realised, last 63 sessions", {"color": NET, "width": 2.2}),
     ):
-        figure.add_scatter(
-            x=_days(series), y=_thin(series), name=name, mode="lines", line=line, hovertemplate="%{y:.1%}"
-        )
+        figure.add_scatter(x=days(series), y=thin(series), name=name, mode="lines", line=line, hovertemplate="%{y:.1%}")
     figure.add_scatter(
-        x=_days(decided), y=_thin(decided), name="Forecast, target", mode="markers", hovertemplate="%{y:.1%}",
+        x=days(decided), y=thin(decided), name="Forecast, target", mode="markers", hovertemplate="%{y:.1%}",
         marker={"color": QUIET, "size": 3.5},
     )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
     if len(realised) > 1:
         # Markers make plotly pad the axis; lines alone do not.
-        figure.update_xaxes(range=[_days(realised)[0], _days(realised)[-1]])
-    return _marked_where_short(figure, len(realised))
+        figure.update_xaxes(range=[days(realised)[0], days(realised)[-1]])
+    return marked_where_short(figure, len(realised))
 
 
 def limit_figure(values: pd.Series, lower: pd.Series, upper: pd.Series, *, tickformat: str) -> go.Figure:
     """Return one exposure over time inside the band of its limits; a limit that is NaN is not drawn."""
-    figure = _figure(150, tickformat=tickformat, margin={"l": 48, "r": 8, "t": 6, "b": 22})
+    figure = canvas(150, tickformat=tickformat, margin={"l": 48, "r": 8, "t": 6, "b": 22})
     edge = {"color": LIMIT, "width": 1, "dash": "dash"}
     filled = lower.notna().any() and upper.notna().any()
     for series, name in ((lower, "Lower limit"), (upper, "Upper limit")):
         if series.notna().any():
             band = {"fill": "tonexty", "fillcolor": BAND} if filled and name == "Upper limit" else {}
-            figure.add_scatter(x=_days(series), y=_thin(series), name=name, mode="lines", line=edge, **band)
-    figure.add_scatter(x=_days(values), y=_thin(values), name="Book", mode="lines", line={"color": NET, "width": 1.3})
+            figure.add_scatter(x=days(series), y=thin(series), name=name, mode="lines", line=edge, **band)
+    figure.add_scatter(x=days(values), y=thin(values), name="Book", mode="lines", line={"color": NET, "width": 1.3})
     figure.update_yaxes(nticks=5)
     figure.update_xaxes(nticks=5)
-    return _marked_where_short(figure, len(values))
+    return marked_where_short(figure, len(values))
 
 
 def heat_figure(table: pd.DataFrame) -> go.Figure:
     """Return a heat map of exposures, names down and dates across; the colours are symmetric around 0."""
     names = [_plain(name) for name in table.columns]
     height = 60 + 24 * max(len(names), 2)
-    figure = _figure(height, margin={"l": 10, "r": 10, "t": 8, "b": 28})
+    figure = canvas(height, margin={"l": 10, "r": 10, "t": 8, "b": 28})
     scale = float(np.nanmax(np.abs(table.to_numpy()))) if table.notna().to_numpy().any() else 0.0
     figure.add_heatmap(
-        x=_days(table.iloc[:, 0]), y=names, z=table.to_numpy(dtype=np.float32).T, colorscale=DIVERGING, zmid=0.0,
+        x=days(table.iloc[:, 0]), y=names, z=table.to_numpy(dtype=np.float32).T, colorscale=DIVERGING, zmid=0.0,
         zmin=-scale or -1e-4, zmax=scale or 1e-4, hovertemplate="%{y}<br>%{x|%Y-%m-%d}<br>%{z:.2%}<extra></extra>",
         colorbar={"tickformat": ".1%", "thickness": 10, "outlinewidth": 0, "nticks": 5, "tickfont": {"size": 11}},
     )  # fmt: skip
@@ -131,22 +129,22 @@ def heat_figure(table: pd.DataFrame) -> go.Figure:
 
 def charges_figure(charges: pd.DataFrame) -> go.Figure:
     """Return the running sums of cost, financing and fees."""
-    figure = _figure(280, tickformat=PERCENT, legend=True)
+    figure = canvas(280, tickformat=PERCENT, legend=True)
     for column, colour in CHARGES.items():
         series = charges[column]
         figure.add_scatter(
-            x=_days(series), y=_thin(series), name=column.replace("_", " ").capitalize(), mode="lines",
+            x=days(series), y=thin(series), name=column.replace("_", " ").capitalize(), mode="lines",
             line={"color": colour, "width": 1.8}, hovertemplate="%{y:.2%}",
         )  # fmt: skip
-    return _marked_where_short(figure, len(charges))
+    return marked_where_short(figure, len(charges))
 
 
 def turnover_figure(turnover: pd.Series) -> go.Figure:
     """Return turnover by month."""
-    figure = _figure(220)
+    figure = canvas(220)
     figure.add_bar(
-        x=_days(turnover),
-        y=_thin(turnover),
+        x=days(turnover),
+        y=thin(turnover),
         name="Turnover",
         marker={"color": BEFORE},
         xperiod="M1",
@@ -159,11 +157,11 @@ def contribution_figure(summary: pd.DataFrame) -> go.Figure:
     """Return mean true contribution by model, with bars of two standard errors where they are known."""
     names = [_plain(name) for name in summary.index]
     value, error = summary["true_contribution"], summary["standard_error"]
-    figure = _figure(70 + 20 * max(len(names), 3), margin={"l": 10, "r": 16, "t": 8, "b": 34})
+    figure = canvas(70 + 20 * max(len(names), 3), margin={"l": 10, "r": 16, "t": 8, "b": 34})
     figure.add_bar(
-        x=_thin(value), y=names, orientation="h", name="Mean TC",
+        x=thin(value), y=names, orientation="h", name="Mean TC",
         marker={"color": [GAIN_SOFT if v > 0 else LOSS_SOFT for v in value]},
-        error_x={"type": "data", "array": _thin(2 * error), "color": INK, "thickness": 1.3, "width": 3},
+        error_x={"type": "data", "array": thin(2 * error), "color": INK, "thickness": 1.3, "width": 3},
         hovertemplate="%{x:.5f}",
     )  # fmt: skip
     figure.update_layout(hovermode="closest", bargap=0.35)
@@ -172,9 +170,10 @@ def contribution_figure(summary: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _figure(
+def canvas(
     height: int, *, tickformat: str = "", legend: bool = False, margin: dict[str, int] | None = None
 ) -> go.Figure:
+    """Return an empty drawing in the style of the pages."""
     axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "tickfont": {"size": 11, "color": QUIET}}
     layout: dict[str, Any] = {
         "height": height,
@@ -201,19 +200,20 @@ def _figure(
     return go.Figure(layout=layout)
 
 
-def _marked_where_short(figure: go.Figure, days: int) -> go.Figure:
+def marked_where_short(figure: go.Figure, count: int) -> go.Figure:
     """Show points and whole days where a line has fewer than eight: plotly would label such an axis in milliseconds."""
-    if days < 8:
+    if count < 8:
         figure.update_traces(mode="lines+markers", selector={"type": "scatter"})
         figure.update_xaxes(dtick=86_400_000, tickformat="%Y-%m-%d")
     return figure
 
 
-def _days(series: pd.Series) -> list[str]:
+def days(series: pd.Series | pd.DataFrame) -> list[str]:
+    """Return a series' dates as text."""
     return [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(series.index)]
 
 
-def _thin(series: pd.Series) -> npt.NDArray[np.float32]:
+def thin(series: pd.Series) -> npt.NDArray[np.float32]:
     """Return values as float32: seven digits are more than a screen shows and halve the page."""
     return series.to_numpy(dtype=np.float32)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ from reports.figures import (
     BAND,
     BEFORE,
     DIVERGING,
-    FONT,
     GAIN_SOFT,
     GRID,
     INK,
@@ -25,6 +23,10 @@ from reports.figures import (
     NET,
     PERCENT,
     QUIET,
+    canvas,
+    days,
+    marked_where_short,
+    thin,
 )
 
 __all__ = [
@@ -47,23 +49,23 @@ FAMILY_LINES = {
 
 def use_figure(use: pd.DataFrame, *, shown: int) -> go.Figure:
     """Return the use of each family of limits over time, at first its last `shown` days; above 1 is a breach."""
-    figure = _canvas(320, legend=True, tickformat=".0%")
+    figure = canvas(320, legend=True, tickformat=".0%")
     for family in use:
         series = use[family]
         figure.add_scatter(
-            x=_days(series), y=_thin(series), name=str(family), mode="lines", hovertemplate="%{y:.0%}",
+            x=days(series), y=thin(series), name=str(family), mode="lines", hovertemplate="%{y:.0%}",
             line={"color": FAMILY_LINES[str(family)], "width": 1.4},
         )  # fmt: skip
     figure.add_hline(y=1.0, line={"color": LOSS, "width": 1.4, "dash": "dash"})
     last = use.iloc[-shown:]
-    figure.update_xaxes(range=[_days(last)[0], _days(last)[-1]])
+    figure.update_xaxes(range=[days(last)[0], days(last)[-1]])
     figure.update_yaxes(range=[0, 1.1 * max(float(np.nanmax(last.to_numpy())), 1.0)])
-    return _marked_where_short(figure, len(use))
+    return marked_where_short(figure, len(use))
 
 
 def forecast_figure(record: pd.DataFrame, limit: float | None) -> go.Figure:
     """Return forecast, calibrated and realised volatility, and the limit."""
-    figure = _canvas(300, legend=True, tickformat=PERCENT)
+    figure = canvas(300, legend=True, tickformat=PERCENT)
     names = {
         "forecast": ("Risk model alone", BEFORE, 1.3),
         "calibrated_forecast": ("Calibrated forecast", NET, 2.0),
@@ -72,19 +74,19 @@ def forecast_figure(record: pd.DataFrame, limit: float | None) -> go.Figure:
     for column, (name, colour, width) in names.items():
         series = record[column].where(record[column] > 0)
         figure.add_scatter(
-            x=_days(series), y=_thin(series), name=name, mode="lines", line={"color": colour, "width": width},
+            x=days(series), y=thin(series), name=name, mode="lines", line={"color": colour, "width": width},
             hovertemplate="%{y:.1%}",
         )  # fmt: skip
     if limit is not None:
         figure.add_hline(y=limit, line={"color": LIMIT, "width": 1.4, "dash": "dash"}, annotation_text="limit")
     figure.update_yaxes(rangemode="tozero")
-    return _marked_where_short(figure, len(record))
+    return marked_where_short(figure, len(record))
 
 
 def ratio_figure(record: pd.DataFrame) -> go.Figure:
     """Return realised over forecast volatility with its chi-square band."""
-    figure = _canvas(260, legend=True)
-    ends = [_days(record)[0], _days(record)[-1]]
+    figure = canvas(260, legend=True)
+    ends = [days(record)[0], days(record)[-1]]
     low, high = float(record["lower"].iloc[-1]), float(record["upper"].iloc[-1])
     for value, fill in ((low, {}), (high, {"fill": "tonexty", "fillcolor": BAND})):
         figure.add_scatter(
@@ -94,31 +96,31 @@ def ratio_figure(record: pd.DataFrame) -> go.Figure:
     for column, name, colour in (("ratio", "Risk model alone", BEFORE), ("calibrated_ratio", "Calibrated", NET)):
         series = record[column]
         figure.add_scatter(
-            x=_days(series), y=_thin(series), name=name, mode="lines", line={"color": colour, "width": 1.8},
+            x=days(series), y=thin(series), name=name, mode="lines", line={"color": colour, "width": 1.8},
             hovertemplate="%{y:.2f}",
         )  # fmt: skip
     figure.add_hline(y=1.0, line={"color": INK, "width": 1})
-    return _marked_where_short(figure, len(record))
+    return marked_where_short(figure, len(record))
 
 
 def exception_figure(exceptions: pd.DataFrame, method: str) -> go.Figure:
     """Return daily results as points, the value at risk of one method as a line, and the days beyond it."""
-    figure = _canvas(260, legend=True, tickformat=PERCENT)
+    figure = canvas(260, legend=True, tickformat=PERCENT)
     gain, line = -exceptions["loss"], -exceptions[method]
     beyond = gain < line
     figure.add_scatter(
-        x=_days(gain), y=_thin(gain), name="Return of the day", mode="markers", marker={"color": BEFORE, "size": 3},
+        x=days(gain), y=thin(gain), name="Return of the day", mode="markers", marker={"color": BEFORE, "size": 3},
         hovertemplate="%{y:.2%}",
     )  # fmt: skip
     figure.add_scatter(
-        x=_days(gain[beyond]), y=_thin(gain[beyond]), name="Beyond the value at risk", mode="markers",
+        x=days(gain[beyond]), y=thin(gain[beyond]), name="Beyond the value at risk", mode="markers",
         marker={"color": LOSS, "size": 6}, hovertemplate="%{y:.2%}",
     )  # fmt: skip
     figure.add_scatter(
-        x=_days(line), y=_thin(line), name="Minus value at risk, 99 %", mode="lines", line={"color": LIMIT, "width": 1.4},
+        x=days(line), y=thin(line), name="Minus value at risk, 99 %", mode="lines", line={"color": LIMIT, "width": 1.4},
         hovertemplate="%{y:.2%}",
     )  # fmt: skip
-    figure.update_xaxes(range=[_days(gain)[0], _days(gain)[-1]])
+    figure.update_xaxes(range=[days(gain)[0], days(gain)[-1]])
     return figure
 
 
@@ -127,7 +129,7 @@ def bar_figure(
 ) -> go.Figure:
     """Return horizontal bars around 0, the first on top; with `loss` positive numbers are the bad ones."""
     sizes = np.asarray(values, dtype=np.float32)
-    figure = _canvas(46 + 22 * max(len(names), 3), tickformat="", margin={"l": 10, "r": 16, "t": 6, "b": 34})
+    figure = canvas(46 + 22 * max(len(names), 3), tickformat="", margin={"l": 10, "r": 16, "t": 6, "b": 34})
     good, bad = (LOSS_SOFT, GAIN_SOFT) if loss else (GAIN_SOFT, LOSS_SOFT)
     figure.add_bar(
         x=sizes, y=[_plain(name) for name in names], orientation="h", name="",
@@ -151,9 +153,9 @@ def series_figure(
     table: pd.DataFrame, *, tickformat: str = "", band: tuple[float, float] | None = None, hover: str = "%{y:.2f}"
 ) -> go.Figure:
     """Return lines over time, within a band where one is given."""
-    figure = _canvas(260, legend=len(table.columns) > 1, tickformat=tickformat)
+    figure = canvas(260, legend=len(table.columns) > 1, tickformat=tickformat)
     if band is not None and len(table):
-        ends = [_days(table)[0], _days(table)[-1]]
+        ends = [days(table)[0], days(table)[-1]]
         for value, fill in ((band[0], {}), (band[1], {"fill": "tonexty", "fillcolor": BAND})):
             figure.add_scatter(
                 x=ends, y=[value, value], mode="lines", line={"color": QUIET, "width": 1, "dash": "dot"}, showlegend=False,
@@ -162,31 +164,31 @@ def series_figure(
     for j, name in enumerate(table):
         series = table[name]
         figure.add_scatter(
-            x=_days(series), y=_thin(series), name=_plain(name), mode="lines", hovertemplate=hover,
+            x=days(series), y=thin(series), name=_plain(name), mode="lines", hovertemplate=hover,
             line={"color": LINES[j % len(LINES)], "width": 1.6},
         )  # fmt: skip
-    return _marked_where_short(figure, len(table))
+    return marked_where_short(figure, len(table))
 
 
 def share_figure(table: pd.DataFrame) -> go.Figure:
     """Return the R-squared of each regression as points, and its mean as a line."""
-    figure = _canvas(240, legend=True, tickformat=".0%")
+    figure = canvas(240, legend=True, tickformat=".0%")
     figure.add_scatter(
-        x=_days(table), y=_thin(table["day"]), name="Regression of the day", mode="markers", hovertemplate="%{y:.0%}",
+        x=days(table), y=thin(table["day"]), name="Regression of the day", mode="markers", hovertemplate="%{y:.0%}",
         marker={"color": BEFORE, "size": 2.5},
     )  # fmt: skip
     figure.add_scatter(
-        x=_days(table), y=_thin(table["mean"]), name="Mean of 21", mode="lines", hovertemplate="%{y:.0%}",
+        x=days(table), y=thin(table["mean"]), name="Mean of 21", mode="lines", hovertemplate="%{y:.0%}",
         line={"color": NET, "width": 1.8},
     )  # fmt: skip
-    figure.update_xaxes(range=[_days(table)[0], _days(table)[-1]])
+    figure.update_xaxes(range=[days(table)[0], days(table)[-1]])
     return figure
 
 
 def correlation_figure(table: pd.DataFrame) -> go.Figure:
     """Return a square heat map of correlations."""
     names = [_plain(name) for name in table.columns]
-    figure = _canvas(90 + 22 * max(len(names), 3), margin={"l": 10, "r": 10, "t": 8, "b": 10})
+    figure = canvas(90 + 22 * max(len(names), 3), margin={"l": 10, "r": 10, "t": 8, "b": 10})
     figure.add_heatmap(
         x=names, y=names, z=table.to_numpy(dtype=np.float32), colorscale=DIVERGING, zmid=0.0, zmin=-1.0, zmax=1.0,
         hovertemplate="%{y} with %{x}: %{z:.2f}<extra></extra>",
@@ -196,46 +198,6 @@ def correlation_figure(table: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False, type="category", dtick=1)
     figure.update_xaxes(automargin=True, type="category", dtick=1, tickangle=-60)
     return figure
-
-
-def _canvas(
-    height: int, *, tickformat: str = "", legend: bool = False, margin: dict[str, int] | None = None
-) -> go.Figure:
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "tickfont": {"size": 11, "color": QUIET}}
-    below = {"showgrid": False, "ticks": "outside", "ticklen": 4, "tickcolor": GRID, "hoverformat": "%Y-%m-%d"}
-    layout: dict[str, Any] = {
-        "height": height,
-        "margin": margin or {"l": 56, "r": 12, "t": 34 if legend else 8, "b": 30},
-        "font": {"family": FONT, "size": 12, "color": INK},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hovermode": "x unified",
-        "showlegend": legend,
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
-        "xaxis": {**axis, **below},
-        "yaxis": {**axis, "tickformat": tickformat, "automargin": True},
-        "separators": ".,",
-        "hoverlabel": {"font": {"size": 12}},
-        "template": None,
-    }
-    return go.Figure(layout=layout)
-
-
-def _marked_where_short(figure: go.Figure, days: int) -> go.Figure:
-    """Show points and whole days where a line has fewer than eight: plotly would label such an axis in milliseconds."""
-    if days < 8:
-        figure.update_traces(mode="lines+markers", selector={"type": "scatter"})
-        figure.update_xaxes(dtick=86_400_000, tickformat="%Y-%m-%d")
-    return figure
-
-
-def _days(series: pd.Series | pd.DataFrame) -> list[str]:
-    return [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(series.index)]
-
-
-def _thin(series: pd.Series) -> npt.NDArray[np.float32]:
-    """Return values as float32: seven digits are more than a screen shows and halve the page."""
-    return series.to_numpy(dtype=np.float32)
 
 
 def _plain(name: Hashable) -> str:

@@ -179,11 +179,10 @@ def factor_covariance(
         correlation, multipliers = adjust_eigenfactors(
             correlation, error, spec.eigenfactor_simulations, spec.eigenfactor_scale, spec.eigenvalue_floor
         )
+    unit = periods_per_year * np.sqrt(np.outer(safe, safe))
     if later_noise is not None:
-        unit = periods_per_year * np.sqrt(np.outer(safe, safe))
         correlation, _ = remove_noise(correlation, later_noise / unit, 1.0)
     if regression_noise is not None:
-        unit = periods_per_year * np.sqrt(np.outer(safe, safe))
         correlation, limited = remove_noise(correlation, regression_noise / unit)
     regime = RegimeMultiplier(1.0, 0, 0)
     if spec.regime_half_life is not None:

@@ -4,7 +4,7 @@ An optimizer goes where its risk model is blind. The specific returns e of a day
 each asset's own precision 1/s^2 (exponentially weighted, half-life 84) and exposures known at the close of the day before: on
 signals first, then on blind factors,
 
-    g = argmin_g sum_i (e_i - b_i'g)^2 / s_i^2        with errors of variance diag((B'diag(1/s^2)B)^-1)
+    g = argmin_g sum_i (e_i - b_i'g)^2 / s_i^2        with errors of covariance (B'diag(1/s^2)B)^-1
 
 so that the history of g is out of sample: a component that was only noise of the past earns the little that noise earns, and
 what noise earns is known and can be taken off its variance.
