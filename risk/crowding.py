@@ -18,7 +18,10 @@ from risk.checks import BoolArray, DataError, FloatArray, check_array, freeze
 from risk.decomposition import family
 from risk.model import FactorModel
 
-__all__ = ["Crowding", "crowding", "rank_portfolios"]
+__all__ = ["STYLE_FAMILIES", "Crowding", "crowding", "rank_portfolios", "style_columns"]
+
+STYLE_FAMILIES = ("style", "signal")
+"""Families of factors that others may hold too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,26 @@ class Crowding:
         columns = ("exposure", "exposure_per_gross", "relative_exposure", "correlation", "factor_correlation")
         data = {column: getattr(self, column) for column in (*columns, "overlap", "opposite")}
         return pd.DataFrame(data, index=pd.Index(self.styles, name="style"))
+
+
+def style_columns(model: FactorModel, families: Sequence[str] = STYLE_FAMILIES) -> list[int]:
+    """Return the places of a model's factors that are of some families.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+
+    Examples
+    --------
+    >>> model = FactorModel(["A", "B"], ["market", "style:size"], [[1, 1], [1, -1]], np.eye(2) / 25, [0.09, 0.09])
+    >>> style_columns(model)
+    [1]
+    """
+    columns = [k for k, name in enumerate(model.factors) if family(name) in families]
+    if not columns:
+        raise DataError(f"`families` must name a family of the model's factors; got {tuple(families)}.")
+    return columns
 
 
 def rank_portfolios(exposures: npt.ArrayLike) -> FloatArray:
@@ -135,7 +158,7 @@ def crowding(
     model: FactorModel,
     weights: npt.ArrayLike,
     *,
-    families: Sequence[str] = ("style", "signal"),
+    families: Sequence[str] = STYLE_FAMILIES,
     dollar_volume: npt.ArrayLike | None = None,
     illiquid: float = 0.2,
 ) -> Crowding:
@@ -171,9 +194,7 @@ def crowding(
     ([1.0], [0.9])
     """
     w = check_array("weights", weights, (len(model.assets),))
-    columns = [k for k, name in enumerate(model.factors) if family(name) in families]
-    if not columns:
-        raise DataError(f"`families` must name a family of the model's factors; got {tuple(families)}.")
+    columns = style_columns(model, families)
     X, styles = model.exposures[:, columns], tuple(model.factors[k] for k in columns)
     P = rank_portfolios(X)
     defined = np.isfinite(P[0])

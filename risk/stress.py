@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from risk.checks import DataError, FloatArray, check_array
-from risk.decomposition import family
+from risk.crowding import STYLE_FAMILIES, style_columns
 from risk.model import FactorModel
 from risk.scenario import Stress, check_size, check_years, make_stress, solve_covariance
 
@@ -29,6 +29,10 @@ __all__ = [
 
 MONTH = 1.0 / 12.0
 """Default period, in years, of a stress stated in standard deviations."""
+
+
+def _checked(model: FactorModel, weights: npt.ArrayLike, years: float) -> tuple[FloatArray, float]:
+    return check_array("weights", weights, (len(model.assets),)), check_years(years)
 
 
 def _shock_vector(model: FactorModel, shocks: Mapping[str, float]) -> tuple[list[int], FloatArray]:
@@ -79,11 +83,11 @@ def factor_shock(
     >>> round(factor_shock(model, [0.5, 0.5], "crash", {"market": -0.2}).loss, 4)
     0.2
     """
-    w = check_array("weights", weights, (len(model.assets),))
+    w, years = _checked(model, weights, years)
     columns, values = _shock_vector(model, shocks)
     vector = np.zeros(len(model.factors))
     vector[columns] = values
-    return make_stress(model, w, name, f"{_said(shocks)}; other factors 0", vector, years=check_years(years))
+    return make_stress(model, w, name, f"{_said(shocks)}; other factors 0", vector, years=years)
 
 
 def conditional_shock(
@@ -93,14 +97,10 @@ def conditional_shock(
 
     Parameters
     ----------
-    model : FactorModel
-    weights : array_like of shape (N,)
-        Fractions of net asset value.
-    name : str
     shocks : mapping of str to float
         Returns of the factors S by name.
-    years : float
-        Period that `distance` is measured against.
+    model, weights, name, years
+        As `factor_shock`.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def conditional_shock(
     ----------
     Kupiec (1998), Stress Testing in a Value at Risk Framework, Journal of Derivatives 6.
     """
-    w = check_array("weights", weights, (len(model.assets),))
+    w, years = _checked(model, weights, years)
     columns, values = _shock_vector(model, shocks)
     F = model.factor_covariance
     solved, squared = solve_covariance(F[np.ix_(columns, columns)], values)
@@ -129,7 +129,7 @@ def conditional_shock(
     vector = F[:, columns] @ solved
     vector[columns] = values  # to the last digit
     definition = f"{_said(shocks)}; the other factors as expected given these"
-    return make_stress(model, w, name, definition, vector, years=check_years(years))
+    return make_stress(model, w, name, definition, vector, years=years)
 
 
 def market_move(
@@ -145,14 +145,12 @@ def market_move(
 
     Parameters
     ----------
-    model : FactorModel
-    weights, benchmark : array_like of shape (N,)
-        Fractions of net asset value; the benchmark's weights.
-    name : str
+    benchmark : array_like of shape (N,)
+        Its weights.
     move : float
         Return of the benchmark.
-    years : float
-        Period that `distance` is measured against.
+    model, weights, name, years
+        As `factor_shock`.
 
     Raises
     ------
@@ -163,8 +161,8 @@ def market_move(
     -----
     With y = X'b, E[f | r_b = m] = F y m / b'V b and E[e | r_b = m] = d b m / b'V b: the loss is beta times the move.
     """
-    n = len(model.assets)
-    w, b = check_array("weights", weights, (n,)), check_array("benchmark", benchmark, (n,))
+    w, years = _checked(model, weights, years)
+    b = check_array("benchmark", benchmark, w.shape)
     if not b.any():
         raise DataError("`benchmark` must hold at least one asset; all its weights are 0, so nothing follows it.")
     size = float(check_array("move", move, ())) / model.variance(b)
@@ -174,7 +172,7 @@ def market_move(
         name,
         f"benchmark {move:+.4g}; every asset by its predicted beta",
         model.factor_covariance @ (model.exposures.T @ b) * size,
-        years=check_years(years),
+        years=years,
         specific_shocks=model.specific_variance * b * size,
     )
 
@@ -186,15 +184,12 @@ def worst_case(
 
     Parameters
     ----------
-    model : FactorModel
-    weights : array_like of shape (N,)
-        Fractions of net asset value.
-    name : str
     size : float
         Distance, in standard deviations of a period of `years`; >= 0.
-    years : float
     specific : bool
         Whether specific returns share in the scenario; `size` is then the distance of both together.
+    model, weights, name, years
+        As `factor_shock`.
 
     Raises
     ------
@@ -211,8 +206,8 @@ def worst_case(
     ----------
     Studer (1997), Maximum Loss for Measurement of Market Risk, ETH Zurich.
     """
-    w = check_array("weights", weights, (len(model.assets),))
-    reach = check_size("size", size) * float(np.sqrt(check_years(years)))
+    w, years = _checked(model, weights, years)
+    reach = check_size("size", size) * float(np.sqrt(years))
     return _steepest(model, w, name, "costliest scenario", reach, years=years, specific=specific)
 
 
@@ -223,16 +218,12 @@ def reverse_stress(
 
     Parameters
     ----------
-    model : FactorModel
-    weights : array_like of shape (N,)
-        Fractions of net asset value.
-    name : str
     loss : float
         Fraction of net asset value; > 0.
-    years : float
-        Period that `distance` is measured against.
     specific : bool
         Whether specific returns share in the scenario.
+    model, weights, name, years
+        As `factor_shock`.
 
     Raises
     ------
@@ -248,7 +239,7 @@ def reverse_stress(
     Breuer, Jandacka, Rheinberger, Summer (2009), How to Find Plausible, Severe and Useful Stress Scenarios, International
     Journal of Central Banking 5.
     """
-    w = check_array("weights", weights, (len(model.assets),))
+    w, years = _checked(model, weights, years)
     if not check_size("loss", loss) > 0:
         raise DataError(f"`loss` must be positive; got {loss}.")
     deviation = _deviation(model, w, specific)
@@ -263,7 +254,7 @@ def reverse_stress(
         name,
         f"likeliest scenario that loses {loss:.4g}",
         loss / deviation,
-        years=check_years(years),
+        years=years,
         specific=specific,
     )
 
@@ -305,7 +296,7 @@ def deleveraging(
     name: str,
     size: float = 3.0,
     *,
-    families: Sequence[str] = ("style", "signal"),
+    families: Sequence[str] = STYLE_FAMILIES,
     specific_size: float = 0.0,
     years: float = MONTH / 4,
 ) -> Stress:
@@ -313,10 +304,6 @@ def deleveraging(
 
     Parameters
     ----------
-    model : FactorModel
-    weights : array_like of shape (N,)
-        Fractions of net asset value.
-    name : str
     size : float
         Move of each style in its standard deviations of a period of `years`; >= 0.
     families : sequence of str
@@ -324,8 +311,8 @@ def deleveraging(
     specific_size : float
         Move of each asset's specific return against the portfolio, in its standard deviations, where others hold the
         same names; 0: none.
-    years : float
-        Default a week.
+    model, weights, name, years
+        As `factor_shock`; the period is a week by default.
 
     Raises
     ------
@@ -341,12 +328,10 @@ def deleveraging(
     ----------
     Khandani, Lo (2011), What Happened to the Quants in August 2007?, Journal of Financial Markets 14.
     """
-    w = check_array("weights", weights, (len(model.assets),))
-    chosen = np.array([family(factor) in families for factor in model.factors])
-    if not chosen.any():
-        raise DataError(f"`families` must name a family of the model's factors; got {tuple(families)}.")
-    root = float(np.sqrt(check_years(years)))
-    deviation = np.sqrt(np.maximum(np.diag(model.factor_covariance), 0.0)) * chosen
+    w, years = _checked(model, weights, years)
+    chosen, root = style_columns(model, families), float(np.sqrt(years))
+    deviation = np.zeros(len(model.factors))
+    deviation[chosen] = np.sqrt(np.maximum(np.diag(model.factor_covariance)[chosen], 0.0))
     own = check_size("specific_size", specific_size)
     said = f"each {' and '.join(families)} factor {size:g} standard deviations of {_period(years)} against the book"
     if own:

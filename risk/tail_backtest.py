@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from risk.checks import BoolArray, DataError, FloatArray, check_array, freeze
-from risk.laws import EmpiricalLaw, StudentLaw, check_level, check_series, ewma_volatility, fit_dof
+from risk.checks import BoolArray, DataError, FloatArray, freeze
+from risk.laws import EmpiricalLaw, StudentLaw, check_level, check_series, fit_dof
 from risk.shortfall_tests import acerbi_szekely, mcneil_frey
+from risk.tails import forecast_volatility
 from risk.var_tests import coverage_tests
 
 __all__ = ["VarBacktest", "VarMethod", "backtest_var"]
@@ -80,24 +81,6 @@ class VarBacktest:
     exceptions: BoolArray
     coverage: pd.DataFrame
     shortfall: pd.DataFrame
-
-
-def _volatility(
-    returns: FloatArray, volatility: npt.ArrayLike | None, method: VarMethod, periods_per_year: float
-) -> tuple[FloatArray, int]:
-    """Return the volatility forecast for each return, per period, and the first row that has one."""
-    if volatility is None:
-        first = math.ceil(method.half_life)
-        sigma = ewma_volatility(returns, method.half_life)[:-1]
-    else:
-        first = 0
-        sigma = check_array("volatility", volatility, returns.shape) / math.sqrt(periods_per_year)
-    if (sigma[first:] <= 0).any():
-        t = first + int(np.argmin(sigma[first:]))
-        raise DataError(
-            f"`volatility` must be positive; got {sigma[t]:.4g} at position {t}. Leave out periods without a book."
-        )
-    return sigma, first
 
 
 def _laws(returns: FloatArray, sigma: FloatArray, start: int, method: VarMethod, seed: int) -> list[tuple[Law, float]]:
@@ -175,7 +158,7 @@ def backtest_var(
     """
     r = check_series("returns", returns)
     check_level(level)
-    sigma, first = _volatility(r, volatility, method, periods_per_year)
+    sigma, first = forecast_volatility(r, volatility, len(r), method.half_life, periods_per_year)
     start = first + method.window
     if start >= len(r):
         raise DataError(

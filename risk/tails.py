@@ -16,7 +16,15 @@ from risk.checks import DataError, FloatArray, check_array
 from risk.laws import EmpiricalLaw, StudentLaw, check_level, check_series, ewma_volatility
 from risk.model import FactorModel
 
-__all__ = ["Tail", "filtered_historical_tail", "historical_tail", "monte_carlo_tail", "normal_tail", "student_tail"]
+__all__ = [
+    "Tail",
+    "filtered_historical_tail",
+    "forecast_volatility",
+    "historical_tail",
+    "monte_carlo_tail",
+    "normal_tail",
+    "student_tail",
+]
 
 _BLOCK = 20_000
 """Scenarios drawn at once, to bound memory."""
@@ -75,10 +83,52 @@ def _book_returns(returns: npt.ArrayLike, weights: npt.ArrayLike | None) -> Floa
     return np.asarray(check_array("returns", returns, shape) @ check_array("weights", weights, (shape[1],)))
 
 
-def _closed_form(method: str, law: StudentLaw, scale: float, level: float, horizon: int, definition: str) -> Tail:
-    scale *= math.sqrt(horizon)
+def forecast_volatility(
+    returns: FloatArray, volatility: npt.ArrayLike | None, periods: int, half_life: float, periods_per_year: float
+) -> tuple[FloatArray, int]:
+    """Return the volatility forecast for each return, per period, and the first one that there is.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (T,)
+    volatility : array_like of shape (periods,), optional
+        Annual. Without it, the exponentially weighted volatility of the returns before, from `half_life` returns on.
+    periods : int
+        T, or T + 1 with the coming one.
+    half_life : float
+    periods_per_year : float
+
+    Raises
+    ------
+    DataError
+        If a volatility is not finite and positive, or their number differs.
+    """
+    if volatility is None:
+        sigma, first = ewma_volatility(returns, half_life)[:periods], math.ceil(half_life)
+    else:
+        sigma, first = check_array("volatility", volatility, (periods,)) / math.sqrt(periods_per_year), 0
+    if (sigma[first:] <= 0).any():
+        t = first + int(np.argmin(sigma[first:]))
+        raise DataError(
+            f"`volatility` must be positive; got {sigma[t]:.4g} at position {t}. Leave out periods without a book."
+        )
+    return sigma, first
+
+
+def _closed_form(
+    method: str,
+    law: StudentLaw,
+    model: FactorModel,
+    weights: npt.ArrayLike,
+    level: float,
+    horizon: int,
+    periods_per_year: float,
+    definition: str,
+) -> Tail:
+    h = _check_horizon(horizon)
+    scale = _period_volatility(model, weights, periods_per_year) * math.sqrt(h)
     risk, shortfall = scale * law.value_at_risk(level), scale * law.expected_shortfall(level)
-    return Tail(method, risk, shortfall, 0.0, 0.0, level, horizon, 0, definition)
+    return Tail(method, risk, shortfall, 0.0, 0.0, level, h, 0, f"{definition}, factor-model volatility, mean 0")
 
 
 def _sampled(method: str, sample: FloatArray, level: float, horizon: int, effective: float, definition: str) -> Tail:
@@ -116,15 +166,8 @@ def normal_tail(
     >>> round(normal_tail(model, [0.5, -0.5]).value_at_risk, 4)
     0.0311
     """
-    scale = _period_volatility(model, weights, periods_per_year)
-    return _closed_form(
-        "normal",
-        StudentLaw(math.inf),
-        scale,
-        level,
-        _check_horizon(horizon),
-        "normal law, factor-model volatility, mean 0",
-    )
+    law = StudentLaw(math.inf)
+    return _closed_form("normal", law, model, weights, level, horizon, periods_per_year, "normal law")
 
 
 def student_tail(
@@ -148,9 +191,8 @@ def student_tail(
     model, weights, level, horizon, periods_per_year
         As `normal_tail`, and the same errors.
     """
-    scale = _period_volatility(model, weights, periods_per_year)
-    definition = f"Student-t law of {dof:g} degrees of freedom, factor-model volatility, mean 0"
-    return _closed_form("student", StudentLaw(dof), scale, level, _check_horizon(horizon), definition)
+    definition = f"Student-t law of {dof:g} degrees of freedom"
+    return _closed_form("student", StudentLaw(dof), model, weights, level, horizon, periods_per_year, definition)
 
 
 def historical_tail(
@@ -218,23 +260,16 @@ def filtered_historical_tail(
     of Futures Markets 19.
     """
     r, h = _book_returns(returns, weights), _check_horizon(horizon)
-    if volatility is None:
-        sigma, start, source = ewma_volatility(r, half_life), math.ceil(half_life), f"EWMA of half-life {half_life:g}"
-    else:
-        sigma = check_array("volatility", volatility, (len(r) + 1,)) / math.sqrt(periods_per_year)
-        start, source = 0, "the forecasts given"
+    sigma, start = forecast_volatility(r, volatility, len(r) + 1, half_life, periods_per_year)
     if start >= len(r):
         raise DataError(
             f"`returns` must be longer than `half_life` = {half_life:g}, which only starts the volatility; got {len(r)}."
         )
-    if (sigma[start:] <= 0).any():
-        raise DataError("`volatility` must be positive in every period; leave out periods in which the book is empty.")
-    z = r[start:] / sigma[start:-1]
+    source = f"EWMA of half-life {half_life:g}" if volatility is None else "the forecasts given"
     definition = f"empirical law of returns over their volatility ({source}), at today's volatility"
-    if h == 1:
-        return _sampled("filtered_historical", z * sigma[-1], level, 1, len(z), definition)
-    draws = np.random.default_rng(seed).choice(z, size=(_BLOCK, h)).sum(axis=1)
-    return _sampled("filtered_historical", draws * sigma[-1], level, h, min(_BLOCK, len(z)), definition)
+    z = r[start:] / sigma[start:-1]
+    sample = z if h == 1 else np.random.default_rng(seed).choice(z, size=(_BLOCK, h)).sum(axis=1)
+    return _sampled("filtered_historical", sample * sigma[-1], level, h, min(len(sample), len(z)), definition)
 
 
 def monte_carlo_tail(

@@ -74,14 +74,15 @@ class CoverageTest:
     asymptotic_p_value: float
 
 
-def _check_exceptions(exceptions: npt.ArrayLike) -> BoolArray:
+def _counted(exceptions: npt.ArrayLike, level: float) -> tuple[BoolArray, int, int, float]:
+    """Return a record of exceptions, T, x and q."""
     record = np.asarray(exceptions)
     if record.ndim != 1 or not len(record) or record.dtype != np.bool_:
         raise DataError(
             f"`exceptions` must be boolean of shape (T,) with T at least 1; got {record.dtype} of {record.shape}. Compute it "
             "as returns < -value_at_risk."
         )
-    return record
+    return record, len(record), int(record.sum()), 1 - check_level(level)
 
 
 def _likelihood(k: Any, n: Any) -> Any:
@@ -181,8 +182,7 @@ def kupiec(exceptions: npt.ArrayLike, level: float, *, seed: int = 0) -> Coverag
     >>> round(test.statistic, 3), round(test.p_value, 3), round(test.asymptotic_p_value, 3)
     (5.497, 0.014, 0.019)
     """
-    record, q = _check_exceptions(exceptions), 1 - check_level(level)
-    T, x = len(record), int(record.sum())
+    _, T, x, q = _counted(exceptions, level)
     numbers = np.arange(T + 1)
     statistic = float(_pof(float(x), T, q))
     exact, randomised = _p_values(_pof(numbers.astype(float), T, q), binom.pmf(numbers, T, q), statistic, seed)
@@ -208,10 +208,9 @@ def binomial(
     ----------
     Clopper, Pearson (1934), The Use of Confidence or Fiducial Limits, Biometrika 26.
     """
-    record, q = _check_exceptions(exceptions), 1 - check_level(level)
+    _, T, x, q = _counted(exceptions, level)
     if alternative not in ("two-sided", "greater"):
         raise DataError(f"`alternative` must be 'two-sided' or 'greater'; got {alternative!r}.")
-    T, x = len(record), int(record.sum())
     numbers = np.arange(T + 1)
     two = alternative == "two-sided"
     extremity = -binom.logpmf(numbers, T, q) if two else numbers.astype(float)
@@ -233,8 +232,7 @@ def christoffersen_independence(exceptions: npt.ArrayLike, level: float, *, seed
     ----------
     Christoffersen (1998), Evaluating Interval Forecasts, International Economic Review 39.
     """
-    record, level = _check_exceptions(exceptions), check_level(level)
-    T, x = len(record), int(record.sum())
+    record, T, x, _ = _counted(exceptions, level)
     statistic = float(_independence(*_transitions(record)))
     exact, randomised = _p_values(*_independence_given(x, T), statistic, seed)
     return CoverageTest(
@@ -248,8 +246,7 @@ def conditional_coverage(exceptions: npt.ArrayLike, level: float, *, seed: int =
 
     Parameters, errors and reference as in `christoffersen_independence`.
     """
-    record, q = _check_exceptions(exceptions), 1 - check_level(level)
-    T, x = len(record), int(record.sum())
+    record, T, x, q = _counted(exceptions, level)
     statistic = float(_pof(float(x), T, q)) + float(_independence(*_transitions(record)))
     exact, randomised = _p_values(*_conditional_law(T, q), statistic, seed)
     return CoverageTest(
@@ -288,6 +285,6 @@ def traffic_light(exceptions: npt.ArrayLike, level: float) -> Literal["green", "
     >>> traffic_light(np.arange(250) < 5, 0.99)
     'yellow'
     """
-    record, q = _check_exceptions(exceptions), 1 - check_level(level)
-    share = float(binom.cdf(int(record.sum()), len(record), q))
+    _, T, x, q = _counted(exceptions, level)
+    share = float(binom.cdf(x, T, q))
     return "green" if share < 0.95 else "yellow" if share < 0.9999 else "red"
