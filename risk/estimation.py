@@ -20,6 +20,7 @@ from risk.specific import LOOKBACK_HALF_LIVES, SpecificRisk, specific_risk
 
 __all__ = ["Estimate", "estimate", "estimate_with_counts"]
 
+Days = np.ndarray[tuple[int], np.dtype[np.intp]]
 _ROUNDS = 5
 
 
@@ -126,34 +127,28 @@ def estimate_with_counts(
         history = factor_history(panel.until(day), members[cut], size[cut], spec, user=user and user.until(day))
     user = history.user if user is None else user
     _check_history(history, panel, spec, day, user)
-    wanted = members[day] if assets is None else assets
-    _check_assets(members[day], wanted, panel, spec, day)
+    inside = members[day]
+    wanted = inside if assets is None else assets
+    _check_assets(inside, wanted, panel, spec, day)
     days = _regression_days(history, day, spec)
     sizes = history.descriptors.size[day]
-    exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, members[day], members[day], spec, user)
-    blind = history.blind_exposures(day)
-    known = np.flatnonzero(blind.any(axis=0))
-    # A signal that no regression had, for want of assets, is no factor.
-    had = {history.factors[k] for k in np.flatnonzero(history.present[days].any(axis=0))}
-    kept = [k for k, name in enumerate(exposures.factors) if name in had or not name.startswith("signal:")]
-    factors = (*(exposures.factors[k] for k in kept), *(blind_names(spec)[j] for j in known))
-    X = np.hstack([exposures.matrix[:, kept], blind[:, known]])
+    exposures = day_exposures(panel, day, history.descriptors.raw[day], sizes, inside, inside, spec, user)
+    factors, X = _columns(exposures, history, day, days)
     lengths, periods = spec.in_regressions(), panel.periods_per_year / spec.sessions
-    returns, present = _factor_rows(history, factors, days)
-    returns = _about_their_means(returns, present, factors, lengths)
-    pool = np.flatnonzero(members[day] | wanted)
+    returns, present = _factor_rows(history, factors, days, lengths)
+    pool = np.flatnonzero(inside | wanted)
     first = max(0, len(days) - int(LOOKBACK_HALF_LIVES * lengths.specific_half_life))
     specific = specific_risk(
         history.specific_returns[np.ix_(days[first:], pool)],
         sizes[pool],
-        members[day][pool],
+        inside[pool],
         X[pool][:, [name.startswith("style:") for name in factors]],
         lengths,
         periods,
     )
     variance, noise, later = specific.variance, None, None
     if spec.regression_noise:
-        variance, noise = _less_noise(exposures, X[pool], sizes[pool], members[day][pool], specific.variance)
+        variance, noise = _less_noise(exposures, X[pool], sizes[pool], inside[pool], specific.variance)
         later = _later_noise(history, factors, days, lengths) * periods
     covariance = factor_covariance(returns, present, factors, lengths, periods, noise, later)
     rows = np.flatnonzero(wanted)
@@ -175,6 +170,19 @@ def estimate_with_counts(
         covariance=covariance,
         specific=specific,
     )
+
+
+def _columns(
+    exposures: DayExposures, history: FactorHistory, day: int, days: Days
+) -> tuple[tuple[str, ...], FloatArray]:
+    """Return the model's factors and exposures: those of the day, less signals that no regression had, and blind ones."""
+    blind = history.blind_exposures(day)
+    known = np.flatnonzero(blind.any(axis=0))
+    # A signal that no regression had, for want of assets, is no factor.
+    had = {history.factors[k] for k in np.flatnonzero(history.present[days].any(axis=0))}
+    kept = [k for k, name in enumerate(exposures.factors) if name in had or not name.startswith("signal:")]
+    factors = (*(exposures.factors[k] for k in kept), *(blind_names(history.spec)[j] for j in known))
+    return factors, np.hstack([exposures.matrix[:, kept], blind[:, known]])
 
 
 def _less_noise(
@@ -211,20 +219,7 @@ def _less_noise(
     return left, noise
 
 
-def _about_their_means(returns: FloatArray, present: BoolArray, factors: tuple[str, ...], spec: RiskSpec) -> FloatArray:
-    """Return factor returns with those of signals about their mean: what the fund expects to earn on them is no risk.
-
-    The means of other factors are far below their errors, and taken as 0 (`risk.moments`).
-    """
-    weights = exponential_weights(len(returns), spec.correlation_half_life)[:, None] * present
-    mean = (weights * returns).sum(axis=0) / np.where(present.any(axis=0), weights.sum(axis=0), 1.0)
-    signal = np.array([name.startswith("signal:") for name in factors])
-    return np.asarray(returns - np.where(present & signal, mean, 0.0))
-
-
-def _later_noise(
-    history: FactorHistory, factors: tuple[str, ...], days: np.ndarray[tuple[int], np.dtype[np.intp]], spec: RiskSpec
-) -> FloatArray:
+def _later_noise(history: FactorHistory, factors: tuple[str, ...], days: Days, spec: RiskSpec) -> FloatArray:
     """Return the covariance of the errors of signals and blind factors among `factors`, shape (K, K), per regression."""
     place = {name: r for r, name in enumerate(history.residual_factors)}
     columns = [k for k, name in enumerate(factors) if name in place]
@@ -277,7 +272,7 @@ def _check_assets(members: BoolArray, wanted: BoolArray, panel: Panel, spec: Ris
         )
 
 
-def _regression_days(history: FactorHistory, day: int, spec: RiskSpec) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def _regression_days(history: FactorHistory, day: int, spec: RiskSpec) -> Days:
     days = np.flatnonzero(np.isfinite(history.r_squared[: day + 1]))
     wanted = spec.in_regressions().minimum_history
     if len(days) < wanted:
@@ -289,13 +284,20 @@ def _regression_days(history: FactorHistory, day: int, spec: RiskSpec) -> np.nda
 
 
 def _factor_rows(
-    history: FactorHistory, factors: tuple[str, ...], days: np.ndarray[tuple[int], np.dtype[np.intp]]
+    history: FactorHistory, factors: tuple[str, ...], days: Days, spec: RiskSpec
 ) -> tuple[FloatArray, BoolArray]:
-    """Return returns and presence of `factors` on `days`; a factor that the history never saw is absent throughout."""
+    """Return returns and presence of `factors` on `days`; a factor that the history never saw is absent throughout.
+
+    Returns of signals are about their mean: what the fund expects to earn on them is no risk. The means of other factors
+    are far below their errors, and taken as 0 (`risk.moments`).
+    """
     returns, present = np.zeros((len(days), len(factors))), np.zeros((len(days), len(factors)), dtype=np.bool_)
     column = {name: k for k, name in enumerate(history.factors)}
     for k, name in enumerate(factors):
         if name in column:
             returns[:, k] = history.factor_returns[days, column[name]]
             present[:, k] = history.present[days, column[name]]
-    return returns, present
+    weights = exponential_weights(len(returns), spec.correlation_half_life)[:, None] * present
+    mean = (weights * returns).sum(axis=0) / np.where(present.any(axis=0), weights.sum(axis=0), 1.0)
+    signal = np.array([name.startswith("signal:") for name in factors])
+    return np.asarray(returns - np.where(present & signal, mean, 0.0)), present

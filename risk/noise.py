@@ -50,10 +50,6 @@ class RegressionNoise:
         """1 - 2h, at least a quarter: an asset that is nearly a factor by itself says little of its specific risk."""
         return np.asarray(np.maximum(1 - 2 * self.leverage, 1 - _LARGEST_SHARE))
 
-    def specific_variance(self, residual_variance: FloatArray, exposures: FloatArray) -> FloatArray:
-        """Return d of the regression's assets, shape (n,), from the variances v of what the regression leaves."""
-        return np.asarray(variance_outside(self.covariance, residual_variance, exposures) / self.kept)
-
 
 def variance_outside(covariance: FloatArray, residual_variance: FloatArray, exposures: FloatArray) -> FloatArray:
     """Return v - x'Wx, shape (n,), with W (K, K); at least a quarter of v. It is d of assets that were in no regression."""

@@ -7,7 +7,7 @@ import pytest
 from planted_market import plain_spec
 
 from risk.covariance import factor_covariance
-from risk.noise import regression_noise, remove_noise
+from risk.noise import regression_noise, remove_noise, variance_outside
 from risk.regression import constrained_least_squares, constraint_rows
 
 FACTORS = ("market", "country:A", "country:B", "country:C", "style:size")
@@ -41,7 +41,7 @@ def test_specific_variances_are_what_they_were_before_the_regression() -> None:
     leaves = np.eye(len(X)) - X @ regression_matrix(X, weights, constraints)
     residual = np.diag(leaves @ np.diag(d) @ leaves.T)
     noise = regression_noise(X, weights, constraints, d)
-    np.testing.assert_allclose(noise.specific_variance(residual, X), d, rtol=1e-10)
+    np.testing.assert_allclose(variance_outside(noise.covariance, residual, X) / noise.kept, d, rtol=1e-10)
     assert residual.sum() < 0.95 * d.sum()
 
 
@@ -50,7 +50,7 @@ def test_an_asset_that_is_a_factor_by_itself_keeps_a_quarter() -> None:
     X = np.column_stack([X, np.eye(len(X))[0]])
     noise = regression_noise(X, weights, np.column_stack([constraints, [0.0]]), d)
     assert noise.leverage[0] == pytest.approx(1.0)
-    restored = noise.specific_variance(np.r_[0.0, d[1:]], X)
+    restored = variance_outside(noise.covariance, np.r_[0.0, d[1:]], X) / noise.kept
     assert np.isfinite(restored).all()
     assert (restored >= 0).all()
 
