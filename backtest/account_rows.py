@@ -78,6 +78,7 @@ def factor_rows(market: Market, t: int, weights: FloatArray) -> pd.DataFrame:
     if factors:
         known = np.isfinite(panel.returns[t])
         raw, size = history.descriptors.raw[t - 1], history.descriptors.size[t - 1]
+        # Made again, as the history does not keep them: ten years would be more memory than the rest of the model.
         # Those in the regression, and no others, decide which categories stand alone.
         sample = members[t - 1] & np.isfinite(history.specific_returns[t])
         day = day_exposures(panel, t - 1, raw, size, members[t - 1], sample, history.spec, history.user)

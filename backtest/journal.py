@@ -19,7 +19,7 @@ from backtest.statistics import headline
 from backtest.store import Run, RunWriter, code_fingerprint
 from backtest.strategy import Decision, Market
 from engine import InfeasibleMandate, Mandate, Solution
-from risk import decompose
+from risk import Decomposition
 from risk.checks import BoolArray, FloatArray
 
 __all__ = ["Journal", "widenings"]
@@ -58,14 +58,15 @@ class Journal:
         target: FloatArray | None,
         ledger: Ledger,
         decision: Decision | None,
-        forecast: float,
-        calibrated_forecast: float,
+        risk: Decomposition | None,
+        multiplier: float,
     ) -> None:
         """Write one day's account, positions, trades and exposures.
 
-        The forecasts are of the volatility of the book at the close, per year: the risk model's, and that times what the
-        book's own past says.
+        `risk` is that of the book at the close under the decision's model (None: there was no decision yet), and
+        `multiplier` what the book's own past says its forecast volatility is to be multiplied by.
         """
+        forecast = 0.0 if risk is None else risk.volatility
         t, date, before = day.t, self.dates[day.t], day.nav_before
         gross_return, cost, financing = float(day.pnl.sum()) / before, day.cost / before, day.financing / before
         before_fees = gross_return - cost - financing
@@ -86,7 +87,7 @@ class Journal:
             "turnover": sum(abs(trade.value) for trade in day.trades) / before / 2,
             "market_return": self._market_return(t),
             "forecast": forecast,
-            "calibrated_forecast": calibrated_forecast,
+            "calibrated_forecast": forecast * multiplier,
         }
         self._nav.append(row)
         self.writer.append("nav", pd.DataFrame([row]))
@@ -107,8 +108,8 @@ class Journal:
         self.writer.append("factor_returns", factor_rows(self.market, t, self._held))
         self.writer.append("group_returns", group_rows(self.market, t))
         self._held = weights.copy()
-        if decision is not None:
-            self._exposures(date, decision, weights[decision.assets])
+        if decision is not None and risk is not None:
+            self._exposures(date, decision, weights[decision.assets], risk)
 
     def _market_return(self, t: int) -> float:
         """Return the day's return of the cap-weighted universe, chosen and weighted at yesterday's close.
@@ -161,11 +162,10 @@ class Journal:
         ]
         self.writer.append("trades", pd.DataFrame(rows))
 
-    def _exposures(self, date: pd.Timestamp, decision: Decision, weights: FloatArray) -> None:
+    def _exposures(self, date: pd.Timestamp, decision: Decision, weights: FloatArray, parts: Decomposition) -> None:
         """Write the book's level against every limit, and each factor's share of the forecast volatility."""
         problem = decision.problem
         model, limits = problem.model, problem.limits
-        parts = decompose(model, weights)
         risk = dict(zip(model.factors, parts.factor_contribution, strict=True))
         level = dict(zip(limits.names, limits.exposures.T @ weights, strict=True))
         level |= dict(zip(model.factors, parts.exposures, strict=True))

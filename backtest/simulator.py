@@ -22,7 +22,7 @@ from backtest.tables import parse_date
 from backtest.universe import Universe, absence, trailing_median, universe
 from engine import InfeasibleMandate, Mandate, Solution, SolverFailure, optimize
 from engine.relaxation import relax
-from risk import DataError, RiskSpec, factor_history
+from risk import DataError, Decomposition, RiskSpec, decompose, factor_history
 from risk.calibration import forecast_multiplier
 from risk.checks import BoolArray, FloatArray
 
@@ -262,22 +262,20 @@ class _Simulation:
                 status, reason = "stopped", f"{dates[t]:%Y-%m-%d}: {error}"
             if status != "complete" or t == len(dates) - 1:
                 nav, held = self._close_run(day)
-            forecast = self._forecast(held)
-            self.calibration.forecast(forecast)
-            self.journal.day(
-                day, nav, held, target, self.ledger, self.decision, forecast, forecast * self.calibration.multiplier
-            )
+            risk = self._risk(held)
+            self.calibration.forecast(0.0 if risk is None else risk.volatility)
+            self.journal.day(day, nav, held, target, self.ledger, self.decision, risk, self.calibration.multiplier)
             if status != "complete":
                 break
         self.progress("simulation", 1.0)
         self.journal.timing("run", all=time.perf_counter() - began)
         return self.journal.finish(status, reason, dates[t0], dates[t], self.nav0)
 
-    def _forecast(self, weights: FloatArray) -> float:
-        """Return the forecast volatility of the book under the model in force; 0 before the first."""
+    def _risk(self, weights: FloatArray) -> Decomposition | None:
+        """Return the forecast risk of the book under the model in force; None before the first."""
         if self.decision is None:
-            return 0.0
-        return self.decision.problem.model.volatility(weights[self.decision.assets])
+            return None
+        return decompose(self.decision.problem.model, weights[self.decision.assets])
 
     def _first_decision(self, first: pd.Timestamp, *, explicit: bool) -> int:
         """Return the first decision day; by default the first on which everything that a decision needs is there."""

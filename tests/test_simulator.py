@@ -97,6 +97,19 @@ def test_the_run_says_what_it_was(run: Run) -> None:
     )
 
 
+def test_the_account_and_the_exposures_tell_one_forecast(run: Run) -> None:
+    exposures = run.table("exposures").set_index("date")
+    level = exposures.loc[exposures["factor"] == "volatility", "exposure"]
+    held = run.nav["forecast"].reindex(level.index)
+    assert len(level) > 100
+    np.testing.assert_array_equal(held, level)
+    date = level.index[-1]
+    model = run.model(max(day for day in run.model_dates() if day <= date))
+    weights = run.table("weights").query("date == @date").set_index("asset")["weight"]
+    own = model.volatility(weights.reindex(model.assets).fillna(0.0).to_numpy())
+    assert own == pytest.approx(level.iloc[-1], rel=1e-12)
+
+
 def test_the_same_inputs_give_the_same_bytes(market: Path, run: Run, tmp_path: Path) -> None:
     again = simulate(Dataset(market), "one", out=tmp_path / "again")
     names = sorted(path.relative_to(run.folder) for path in run.folder.rglob("*") if path.is_file())
