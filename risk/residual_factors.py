@@ -194,10 +194,15 @@ class ResidualFactors:
         self.exposures, self._factors, self._metric = freeze(whole), factors, metric
 
     def _turned(self, exposures: FloatArray, metric: FloatArray) -> FloatArray:
-        """Return exposures turned onto those before; the first ones are signed so that most assets have positive ones."""
-        if self._factors != exposures.shape[1]:
-            signs = np.where((exposures * metric[:, None]).sum(axis=0) < 0, -1.0, 1.0)
-            return np.asarray(exposures * signs)
-        before = self.exposures[:, : self._factors] * self._metric[:, None]
-        left, _, right = np.linalg.svd((exposures * metric[:, None]).T @ before)
-        return np.asarray(exposures @ (left @ right))
+        """Return exposures whose first columns are turned onto those before; of others, most assets have positive ones.
+
+        The number of factors may change, with that of assets. The columns that both have are the ones that are turned.
+        """
+        common = min(self._factors, exposures.shape[1])
+        before = self.exposures[:, :common] * self._metric[:, None]
+        rotation, _, right = np.linalg.svd((exposures * metric[:, None]).T @ before)
+        rotation[:, :common] = rotation[:, :common] @ right
+        turned = exposures @ rotation
+        new = (turned[:, common:] * metric[:, None]).sum(axis=0)
+        turned[:, common:] *= np.where(new < 0, -1.0, 1.0)
+        return np.asarray(turned)

@@ -88,6 +88,28 @@ def test_a_factor_keeps_its_meaning_from_estimate_to_estimate(rng: np.random.Gen
     assert np.mean(turned) > 0.95
 
 
+@pytest.mark.parametrize("leave", [True, False])
+def test_factors_keep_their_meaning_when_their_number_changes(rng: np.random.Generator, leave: bool) -> None:
+    """38 assets have three factors and 29 have two; by then the first two movements have changed places in size."""
+    volatility = rng.uniform(0.01, 0.03, 38)
+    B = rng.standard_normal((38, J)) * volatility[:, None]
+    strength = np.where(np.arange(400)[:, None] < 130, [0.9, 0.7, 0.3], [0.7, 0.9, 0.3])
+    returns = rng.standard_normal((400, J)) * strength @ B.T + rng.standard_normal((400, 38)) * volatility
+    returns[slice(290, None) if leave else slice(0, 290), 29:] = np.nan
+    factors, numbers, likeness = ResidualFactors(38, SPEC), [], []
+    for row in returns:
+        before = factors.exposures[:29].astype(float)
+        factors.add(row, NO_SIGNAL[:38])
+        after = factors.exposures[:29].astype(float)
+        number = int(after.any(axis=0).sum())
+        if numbers and numbers[-1] and number != numbers[-1]:
+            a, b = (both[:, :2] / np.linalg.norm(both[:, :2], axis=0) for both in (before, after))
+            likeness.append((a * b).sum(axis=0))
+        numbers.append(number)
+    assert (numbers[250], numbers[-1]) == ((3, 2) if leave else (2, 3))
+    assert np.min(likeness) > 0.8, likeness
+
+
 def test_taken_up_again_it_gives_the_same_bits(rng: np.random.Generator) -> None:
     _, _, returns = planted(rng, 200)
     whole, days = walk(returns)
