@@ -427,3 +427,36 @@ def test_factors_that_are_not_there_leave_neutral_books_as_risky_as_they_are(ass
     model = estimate(market.panel, market.members, market.size, spec, user=user)
     truth = market.specific_volatility**2 * 252
     assert model.specific_variance.sum() / truth.sum() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("known", ["of none", "of the others"])
+def test_a_fall_of_nine_tenths_is_believed_without_its_market_cap_and_bounded(known: str) -> None:
+    """A suspected split is told by the market cap. Without one the return counts, but each step limits what it does."""
+    market = plant(58, 200, 200)
+    caps = np.array(market.panel.market_cap)
+    caps[:, 3] = np.nan
+    panel = dataclasses.replace(market.panel, market_cap=None if known == "of none" else caps)
+    spec = RiskSpec(blind_factors=0)
+
+    def with_return(value: float) -> tuple[FactorHistory, FactorModel]:
+        returns = panel.returns.copy()
+        returns[-2, 3] = value
+        fallen = dataclasses.replace(panel, returns=returns)
+        history = factor_history(fallen, market.members, market.size, spec)
+        return history, estimate(fallen, market.members, market.size, history=history)
+
+    (calm, before), (history, after), (less, _) = (with_return(value) for value in (0.0, -0.9, -0.6))
+    assert not history.counts["suspected_splits"].any()
+    assert history.counts["winsorised"].iloc[-2] == calm.counts["winsorised"].iloc[-2] + 1
+    assert history.specific_returns[-2, 3] < -0.8
+    # Cut in the regression, so that how far it fell makes no difference to any factor's return of the day.
+    np.testing.assert_array_equal(history.factor_returns[-2], less.factor_returns[-2])
+    # The styles made of the return: near the limit for the asset itself, nearly as they were for the others.
+    styles = [k for k, name in enumerate(after.factors) if name.startswith("style:")]
+    assert 3 < np.abs(after.exposures[3, styles]).max() < 5.5
+    assert np.abs(np.delete(after.exposures - before.exposures, 3, axis=0)).max() < 0.5
+    # The risk: the asset's own is that of such falls; the others' and the factors' nearly as it was.
+    own, factor = after.specific_variance / before.specific_variance, np.diag(after.factor_covariance)
+    assert np.sqrt(own[3]) > 4
+    assert (np.abs(np.sqrt(np.delete(own, 3)) - 1) < 0.15).all()
+    assert (np.abs(np.sqrt(factor / np.diag(before.factor_covariance)) - 1) < 0.1).all()
