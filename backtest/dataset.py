@@ -227,17 +227,19 @@ class Dataset:
         return {"predictions": folder.is_dir() and any(folder.iterdir()), **there}
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the folder: relative names, sizes and contents of its files, hidden ones left out."""
-        digest = hashlib.sha256()
-        names = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
-        for name in sorted(names):
-            if any(part.startswith(".") for part in name.split("/")):
-                continue
-            digest.update(f"{name}\0{names[name].stat().st_size}\0".encode())
-            with names[name].open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        """Return the SHA-256 of the folder: names and contents of its files, hidden ones left out."""
+        lines = "".join(f"{name}\0{content}\n" for name, content in self.file_fingerprints().items())
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def file_fingerprints(self) -> dict[str, str]:
+        """Return the SHA-256 of every file by its name relative to the folder, sorted, hidden ones left out."""
+        paths = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        found = {}
+        for name in sorted(paths):
+            if not any(part.startswith(".") for part in name.split("/")):
+                with paths[name].open("rb") as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
 
     def _table(self, name: str) -> Table:
         table = find_table(self.folder, name)
