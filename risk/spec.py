@@ -105,7 +105,8 @@ class RiskSpec(BaseModel):
     regime_half_life, specific_regime_half_life : float, optional
         Half-lives, in days, of the volatility-regime multipliers of factors and of specific risk. None: off.
     calibration_half_life : float, optional
-        Half-life, in days, of what a book's own past forecasts and returns say of its forecast. None: off.
+        Half-life, in days, of what a book's own past forecasts and returns say of its forecast. None, or 0 as in a file, which
+        knows no None: off.
     calibration_prior_days : float
         Days of forecasts that were right with which the calibration begins.
     calibration_lags : int
@@ -156,6 +157,11 @@ class RiskSpec(BaseModel):
     calibration_floor: float = Field(default=1.0, ge=0)
     minimum_history: int = Field(default=63, ge=2)
     short_history_days: int = Field(default=126, ge=1)
+
+    @field_validator("calibration_half_life", mode="before")
+    @classmethod
+    def _zero_is_off(cls, half_life: object) -> object:
+        return None if half_life == 0 else half_life
 
     @field_validator("styles")
     @classmethod
