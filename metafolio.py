@@ -410,7 +410,14 @@ def risk(
     folder: Annotated[
         Path, typer.Argument(metavar="DATA|RUN", help="Folder of a data set, or of a finished run.", show_default=False)
     ],
-    date: Annotated[str | None, typer.Option(help="Day, as 2024-01-31. Default: the last.", show_default=False)] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(
+            help="Day of the report, as 2024-01-31: a session of the run, from its first decision on, or a trading day of the data set. "
+            "Another one is refused, with the last one before it. Default: the last.",
+            show_default=False,
+        ),
+    ] = None,
     product: Annotated[
         str | None,
         typer.Option(
@@ -425,7 +432,13 @@ def risk(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Report the risk of a run's book, or of a data set's risk model alone. Exit code 3: a hard limit is breached."""
+    """Report the risk of a run's book, or of a data set's risk model alone.
+
+    Exit code 0: the report is made, and no hard limit is breached on the day.
+    1: there is no report, and one paragraph says why.
+    2: bad usage.
+    3: the report is made, and a hard limit is breached on the day.
+    """
     from backtest import Dataset, Run
     from backtest.live import check_out
     from backtest.risk_view import book_risk, model_risk
