@@ -17,6 +17,8 @@ from risk import DataError
 __all__ = ["Attribution", "attribution"]
 
 LINKING = "Carino (1999)"
+LEAST_DAYS = 20
+"""Sessions without which a contribution has no standard error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +80,16 @@ def attribution(run: Run, market: Market | None, facts: pd.DataFrame, missing: s
     Raises
     ------
     DataError
-        If the run has no factor returns of its own and no market, is shorter than 20 days, or lost everything.
+        If the run has no factor returns of its own and no market, is shorter than 20 days, or lost everything: a sentence for the
+        reader of the report.
     """
-    found = performance(run, _factor_returns(run, market, missing), basis="net")
-    groups = universe_returns(run, market, missing)
-    parts = {family: brinson(run, family, group_returns=groups, facts=facts) for family in ("country", "sector")}
+    _check(run)
+    returns, groups = _factor_returns(run, market, missing), universe_returns(run, market, missing)
+    try:
+        found = performance(run, returns, basis="net")
+        parts = {family: brinson(run, family, group_returns=groups, facts=facts) for family in ("country", "sector")}
+    except DataError as error:
+        raise DataError(f"The tables of the run cannot be attributed. {error}") from error
     years = found.linked("year", by_family=True)
     return Attribution(
         first=pd.Timestamp(found.returns.index[0]),
@@ -111,15 +118,29 @@ def attribution(run: Run, market: Market | None, facts: pd.DataFrame, missing: s
     )
 
 
+def _check(run: Run) -> None:
+    """Refuse an account that cannot be linked or has no standard errors."""
+    net = run.nav["net_return"]
+    if len(net) < LEAST_DAYS:
+        raise DataError(
+            f"Attribution needs {LEAST_DAYS} sessions for its standard errors; up to this day the run has {len(net)}."
+        )
+    if (net <= -1).any():
+        raise DataError(
+            f"The fund lost everything on {net.index[int(np.argmax(net <= -1))]:%Y-%m-%d}, and returns cannot be linked beyond that day. Give "
+            "a date before it."
+        )
+
+
 def _factor_returns(run: Run, market: Market | None, missing: str) -> pd.DataFrame:
     """Return the run's own factor returns and exposures, or the history's returns: exposures are then those of the model in force."""
+    if run.record["product"].get("risk_model", {}).get("frequency", "daily") != "daily":
+        raise DataError("The risk model's regressions are weekly: there are no daily factor returns to attribute to.")
     if run.has("factor_returns"):
         return run.table("factor_returns")
     if market is None:
         raise DataError(missing)
     history = market.history
-    if history.spec.frequency != "daily":
-        raise DataError("the risk model's regressions are weekly: there are no daily factor returns to attribute to.")
     day, factor = np.nonzero(history.present)
     return pd.DataFrame(
         {

@@ -80,7 +80,7 @@ def forecast_check(record: pd.DataFrame, *, year: int, progress: Callable[[float
     short = [days for days in HORIZONS if len(record) // days < LEAST_PERIODS]
     if short:
         missing["bias"] = (
-            f"returns over {' and '.join(map(str, short))} days need {LEAST_PERIODS} periods; the book has {len(record)} days"
+            f"Returns over {', '.join(map(str, short))} days need {LEAST_PERIODS} periods; the book has {len(record)} days."
         )
     tails, exceptions = pd.DataFrame(), pd.DataFrame()
     if len(record) > WINDOW + 20:
@@ -96,7 +96,7 @@ def forecast_check(record: pd.DataFrame, *, year: int, progress: Callable[[float
         )
     else:
         missing["tails"] = (
-            f"backtests of value at risk need more than {WINDOW + 20} days of the book; it has {len(record)}"
+            f"Backtests of value at risk need more than {WINDOW + 20} days of the book; it has {len(record)}."
         )
     return ForecastCheck(
         days=len(record),
@@ -140,13 +140,13 @@ def _losses(record: pd.DataFrame, year: int, missing: dict[str, str]) -> pd.Data
     """Return QLIKE of each forecast beside that of a moving average of the book's own returns, on the same days."""
     start = int(EWMA_HALF_LIFE)
     if len(record) < start + 20:
-        missing["losses"] = f"losses need {start + 20} days of the book; it has {len(record)}"
+        missing["losses"] = f"Losses of the forecasts need {start + 20} days of the book; it has {len(record)}."
         return pd.DataFrame()
     r = record["realised"].to_numpy()
     squares = r[start:] ** 2 * year
     average = ewma_volatility(r, EWMA_HALF_LIFE)[start:-1] ** 2 * year
     if not (average > 0).all():
-        missing["losses"] = "the book earned exactly 0 on too many days"
+        missing["losses"] = "The book earned exactly 0 on too many days."
         return pd.DataFrame()
     losses: dict[str, FloatArray] = {
         label: qlike(squares, record[name].to_numpy()[start:] ** 2) for name, label in FORECASTS.items()

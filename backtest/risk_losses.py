@@ -17,7 +17,18 @@ from risk.tail_backtest import VarBacktest, VarMethod, backtest_var
 from risk.tails import filtered_historical_tail, historical_tail, monte_carlo_tail, normal_tail, student_tail
 from risk.var_tests import traffic_light
 
-__all__ = ["LEVELS", "METHODS", "PERIODS", "WINDOW", "book_tails", "past_returns", "tail_backtests"]
+__all__ = [
+    "HISTORICAL_RATIO",
+    "LEVELS",
+    "METHODS",
+    "PERIODS",
+    "WINDOW",
+    "book_tails",
+    "historical_over_parametric",
+    "parametric_method",
+    "past_returns",
+    "tail_backtests",
+]
 
 PERIODS = ((0.95, 1), (0.99, 1), (0.99, 10))
 """Confidence levels and horizons, in trading days, of the report."""
@@ -30,6 +41,8 @@ WINDOW = 250
 METHODS = ("normal", "student", "historical", "filtered_historical", "monte_carlo")
 LEAST_OUTCOMES = 60
 """Days without which degrees of freedom are not estimated."""
+HISTORICAL_RATIO = 1.5
+"""Historical over parametric value at risk above which the report says that the past held more than the forecast allows for."""
 
 
 def past_returns(book: RiskBook, market: Market) -> tuple[FloatArray, float]:
@@ -45,7 +58,7 @@ def past_returns(book: RiskBook, market: Market) -> tuple[FloatArray, float]:
     """
     history = market.history
     if history.spec.frequency != "daily":
-        raise DataError("the risk model's regressions are weekly, and past losses of a day need daily factor returns.")
+        raise DataError("Past losses of a day need daily factor returns, and the risk model's regressions are weekly.")
     days = np.flatnonzero(history.present.any(axis=1))[-PAST:]
     place = pd.Index(market.panel.assets).get_indexer(pd.Index(book.model.assets))
     returns = market.panel.returns[np.ix_(days, place)]
@@ -75,7 +88,8 @@ def book_tails(
 
     Returns
     -------
-    DataFrame with the fields of `Tail`, one row for each method, level and horizon
+    DataFrame with the fields of `Tail` and ``note``, one row for each method, level and horizon
+        Of a method that has too few windows for a level and horizon the numbers are NaN, and ``note`` says why.
     """
     # Volatility is homogeneous: weights times the multiplier have the calibrated one.
     model, w, year = book.model, book.weights * book.multiplier, book.year
@@ -83,7 +97,7 @@ def book_tails(
     gaps: dict[str, str] = {}
     dof = fit_dof(outcomes) if len(outcomes) >= LEAST_OUTCOMES else None
     if dof is None:
-        why = f"degrees of freedom need {LEAST_OUTCOMES} days of the book's returns with a forecast; there are {len(outcomes)}"
+        why = f"Its degrees of freedom need {LEAST_OUTCOMES} days of the book's returns with a forecast; there are {len(outcomes)}."
         gaps |= {"student": why, "monte_carlo": why}
     if past is None:
         gaps |= {"historical": missing, "filtered_historical": missing}
@@ -92,15 +106,42 @@ def book_tails(
         if dof is not None:
             rows.append(student_tail(model, w, dof=dof, level=level, horizon=days, periods_per_year=year))
             rows.append(monte_carlo_tail(model, w, dof=dof, level=level, horizon=days, periods_per_year=year))
-        # Of the past returns the first only start the moving average of the filtered method.
+        # The first of the past returns only start the moving average of the filtered method.
         wanted = round(1 / (1 - level)) + days + 21
         if past is not None and len(past) >= wanted:
-            rows.append(historical_tail(past, level=level, horizon=days))
+            rows.append(_historical(past, level, days))
             rows.append(filtered_historical_tail(past, level=level, horizon=days, periods_per_year=year))
         elif past is not None:
-            text = f"{level:.0%} over {days} days needs {wanted} past days; there are {len(past)}"
+            text = f"At {100 * level:.0f} % over {days} day{'s'[: days != 1]} it needs {wanted} past days; there are {len(past)}."
             gaps |= {"historical": text, "filtered_historical": text}
-    return pd.DataFrame([asdict(row) for row in rows]), gaps
+    table = pd.DataFrame([asdict(row) for row in rows])
+    return table.assign(note=np.where(table["value_at_risk"].isna(), table["definition"], "")), gaps
+
+
+def _historical(past: FloatArray, level: float, days: int) -> Tail:
+    """Return the tail of past returns; NaN, and why, where too few windows are independent: those that share days count once."""
+    windows, wanted = len(past) // days, round(1 / (1 - level))
+    if windows >= wanted:
+        return historical_tail(past, level=level, horizon=days)
+    why = (
+        f"{100 * level:.0f} % over {days} days needs {wanted} windows that do not overlap, for one loss beyond it, and {len(past)} days "
+        f"hold {windows}"
+    )
+    return Tail("historical", np.nan, np.nan, np.nan, np.nan, level, days, windows, why)
+
+
+def parametric_method(tails: pd.DataFrame) -> str:
+    """Return the method by a law on the calibrated forecast that the headline shows: Student-t, or normal where that is not known."""
+    return "student" if "student" in set(tails["method"]) else "normal"
+
+
+def historical_over_parametric(tails: pd.DataFrame) -> float:
+    """Return historical over parametric value at risk, 99 %, one day; NaN where either is not known."""
+    if tails.empty:
+        return np.nan
+    day = tails[(tails["level"] == 0.99) & (tails["horizon"] == 1)].set_index("method")["value_at_risk"]
+    made = float(day[parametric_method(tails)])
+    return float(day.get("historical", np.nan)) / made if made > 0 else np.nan
 
 
 def tail_backtests(

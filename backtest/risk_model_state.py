@@ -54,7 +54,7 @@ class ModelState:
     condition : float
         Condition number of the last regression's design; above 30 collinearity is held to hurt.
     counts : DataFrame by rule
-        ``last``, ``recent`` (sum over 63 sessions), ``history`` (sum over all).
+        ``last`` (on the day), ``recent`` (sum over 63 sessions), ``history`` (sum over all), ``days`` (sessions with any).
     note : str
         What could not be computed, and why.
     """
@@ -109,7 +109,12 @@ def model_state(market: Market) -> ModelState:
         years=r_squared_by_year(r_squared),
         condition=condition,
         counts=pd.DataFrame(
-            {"last": counts.iloc[-1], "recent": counts.iloc[-RECENT:].sum(), "history": counts.sum()}
+            {
+                "last": counts.iloc[-1],
+                "recent": counts.iloc[-RECENT:].sum(),
+                "history": counts.sum(),
+                "days": (counts > 0).sum(),
+            }
         ).rename_axis("rule"),
         note=note,
     )
@@ -199,7 +204,7 @@ def _strength(market: Market) -> tuple[pd.DataFrame, float, str]:
     whole = factor_strength(returns.iloc[days], periods_per_year=year)[["days", "mean", "t_mean"]]
     whole["realised"] = returns.iloc[days[-252:]].std() * np.sqrt(year)
     if history.spec.frequency != "daily":
-        return whole, np.nan, "standard errors, inflation and stability are computed for daily regressions only"
+        return whole, np.nan, "Standard errors, inflation and stability are computed for daily regressions only."
     sections = [_cross_section(market, int(t)) for t in days[-STRENGTH_DAYS:]]
     errors = pd.DataFrame(
         [

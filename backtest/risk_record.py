@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["Measure", "Quantity", "plain"]
+__all__ = ["Measure", "Quantity", "in_words", "plain"]
 
 
 class Quantity(StrEnum):
@@ -25,6 +25,25 @@ class Quantity(StrEnum):
     BETA = "beta"
     DAYS = "trading days"
     COUNT = "count"
+
+
+def in_words(value: float, unit: Quantity) -> str:
+    """Return a number with its unit, for a sentence.
+
+    Examples
+    --------
+    >>> in_words(0.05, Quantity.SHARE), in_words(0.005, Quantity.PER_YEAR), in_words(0.3, Quantity.MULTIPLE)
+    ('5.00 % of NAV', '0.50 % of NAV per year', '0.30 times NAV')
+    >>> in_words(0.05, Quantity.BETA)
+    '0.050'
+    """
+    if unit in (Quantity.SHARE, Quantity.PER_YEAR):
+        return f"{100 * value:.2f} % of NAV{' per year' * (unit is Quantity.PER_YEAR)}"
+    if unit is Quantity.MULTIPLE:
+        return f"{value:.2f} times NAV"
+    if unit is Quantity.DAYS:
+        return f"{value:.2f} trading days"
+    return f"{value:.3f}" if unit is Quantity.BETA else f"{value:.2f}"
 
 
 @dataclass(frozen=True)

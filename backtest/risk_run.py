@@ -21,7 +21,7 @@ from backtest.store import Run
 from backtest.strategy import Market
 from backtest.tables import parse_date
 from engine import Mandate
-from risk import DataError, FactorModel
+from risk import DataError, FactorModel, RiskSpec
 from risk.checks import FloatArray, freeze
 
 __all__ = ["RiskBook", "RunUntil", "book_facts", "read_risk_book", "run_market", "run_session", "universe_returns"]
@@ -97,6 +97,8 @@ class RiskBook:
         Net asset value, in money.
     multiplier : float
         What the book's own past forecasts and returns say its forecast volatility is to be multiplied by.
+    calibrates : bool
+        Whether the product calibrates its forecasts; where it does not, the multiplier is 1.
     outside : Series by asset
         Weights of positions that the model does not hold: they are in gross and net, and in no other risk number.
     year : int
@@ -113,6 +115,7 @@ class RiskBook:
     traded_value: FloatArray
     nav: float
     multiplier: float
+    calibrates: bool
     outside: pd.Series
     year: int
 
@@ -225,6 +228,13 @@ def read_risk_book(run: Run, day: pd.Timestamp, facts: pd.DataFrame) -> RiskBook
         traded_value=freeze(labels["traded_value"].to_numpy(dtype=np.float64)),
         nav=nav,
         multiplier=calibrated / made if made > 0 and np.isfinite(calibrated) else 1.0,
+        calibrates=_calibrates(run),
         outside=held[~held.index.isin(names)],
         year=trading_year(run),
     )
+
+
+def _calibrates(run: Run) -> bool:
+    """Return whether a run's product calibrates its forecasts, which is its default."""
+    settings = run.record["product"].get("risk_model", {})
+    return settings.get("calibration_half_life", RiskSpec().calibration_half_life) is not None

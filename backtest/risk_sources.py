@@ -25,6 +25,8 @@ class Sources:
     ----------
     volatility, factor_share, specific_share : float
         Of the book; shares of its variance.
+    multiplier, calibrated_volatility : float
+        What the book's own past multiplies every volatility and contribution by, and the book's volatility times it.
     families : DataFrame by family
         ``contribution`` to volatility (they sum to it, ``specific`` included), ``share`` of it, ``alone`` (volatility of the family's
         exposures alone).
@@ -56,6 +58,8 @@ class Sources:
     volatility: float
     factor_share: float
     specific_share: float
+    multiplier: float
+    calibrated_volatility: float
     families: pd.DataFrame
     factors: pd.DataFrame
     countries: pd.DataFrame
@@ -91,6 +95,8 @@ def risk_sources(book: RiskBook, *, participation: float) -> Sources:
         volatility=parts.volatility,
         factor_share=parts.factor_share,
         specific_share=parts.specific_share,
+        multiplier=book.multiplier,
+        calibrated_volatility=parts.volatility * book.multiplier,
         families=_families(parts),
         factors=_factors(parts),
         countries=_groups(parts.group("country"), parts.volatility),

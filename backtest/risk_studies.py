@@ -60,7 +60,9 @@ def run_studies(run: Run, market: Market, progress: Callable[[float], None]) -> 
     dates = run.model_dates()[-PERIODS - 1 :]
     rows = market.panel.dates.get_indexer(pd.DatetimeIndex(dates)).tolist()
     if len(rows) <= LEAST_PERIODS:
-        raise DataError(f"studies need {LEAST_PERIODS} decisions with another after them; there are {len(rows) - 1}.")
+        raise DataError(
+            f"Study portfolios need {LEAST_PERIODS} decisions with another after them; up to this day there are {max(len(rows) - 1, 0)}."
+        )
     models = (run.model(date) for date in dates[:-1])
     return _studies(market, rows, models, progress)
 
@@ -79,7 +81,7 @@ def weekly_studies(market: Market, progress: Callable[[float], None]) -> Studies
     ]
     if len(rows) <= LEAST_PERIODS:
         raise DataError(
-            f"studies need {LEAST_PERIODS} weeks of models with another after them; there are {max(len(rows) - 1, 0)}."
+            f"Study portfolios need {LEAST_PERIODS} weeks of models with another after them; up to this day there are {max(len(rows) - 1, 0)}."
         )
     members, size = market.universe.members, market.universe.size
     models = (estimate(market.panel, members, size, market.spec, t=t, history=market.history) for t in rows[:-1])

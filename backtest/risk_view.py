@@ -10,26 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from backtest.dataset import Dataset
 from backtest.monitoring import Monitoring, monitor
-from backtest.monitoring_rule import FAMILIES, MonitoringRule
+from backtest.monitoring_rule import MonitoringRule
 from backtest.products import load_product
-from backtest.risk_attribution import Attribution, attribution
+from backtest.risk_attribution import Attribution
 from backtest.risk_forecast import ForecastCheck, book_record, forecast_check
 from backtest.risk_headline import book_headline, model_headline
-from backtest.risk_losses import book_tails, past_returns
 from backtest.risk_model_state import ModelState, model_state
+from backtest.risk_notes import loss_notes, run_notes
+from backtest.risk_parts import book_parts, market_parts
 from backtest.risk_record import Measure, plain
-from backtest.risk_run import RiskBook, RunUntil, book_facts, read_risk_book, run_market, run_session
-from backtest.risk_scenarios import Scenarios, scenarios
-from backtest.risk_sources import Sources, risk_sources
-from backtest.risk_studies import Studies, run_studies, weekly_studies
+from backtest.risk_run import RunUntil, book_facts, read_risk_book, run_market, run_session
+from backtest.risk_scenarios import Scenarios
+from backtest.risk_sources import Sources
+from backtest.risk_status import Status, limit_use, status_of
+from backtest.risk_studies import Studies, weekly_studies
 from backtest.simulator import market_of
-from backtest.store import Run, code_fingerprint
+from backtest.store import Run
 from backtest.strategy import Market
 from backtest.tables import parse_date
 from engine import Mandate
@@ -38,29 +39,6 @@ from risk import DataError
 __all__ = ["RiskView", "Status", "book_risk", "model_risk"]
 
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a scheduler acts on, in words and names.
-
-    Attributes
-    ----------
-    level : {"ok", "drift", "soft", "hard", "model"}
-        ``hard``: a hard limit is breached on the day. ``soft``: only soft ones are. ``drift``: none is, but limits
-        that leave room are exceeded within tolerance. ``model``: there is no book, and no limit.
-    text : str
-    hard, soft : tuple of str
-        Limits that are breached.
-    drifted : tuple of str
-        Limits whose own bound is exceeded by less than the tolerance for drift.
-    """
-
-    level: Literal["ok", "drift", "soft", "hard", "model"]
-    text: str
-    hard: tuple[str, ...] = ()
-    soft: tuple[str, ...] = ()
-    drifted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +60,7 @@ class RiskView:
     sources, scenarios, tails, forecast, attribution, model, studies
         None where there is none; `missing` says why. ``tails`` has a row for each method, level and horizon.
     missing : dict of str to str
-        Parts that are not there, and why.
+        Parts that are not there, and a sentence that says why.
     notes : tuple of str
         What a reader must know of the whole.
     mandate, product, rule : dict
@@ -173,105 +151,45 @@ def book_risk(run: Run, *, date: str | pd.Timestamp | None = None, progress: Pro
     try:
         market = run_market(run, day, progress)
     except DataError as error:
-        missing["market"] = str(error)
-    why = missing.get("market", "")
+        missing["market"] = f"The data set of the run cannot be used. {error}"
     with threadpool_limits(1):
         progress("limits", 0.0)
-        facts = book_facts(until, market, why)
+        facts = book_facts(until, market, missing.get("market", ""))
         rule = MonitoringRule()
         limits = monitor(until, date=day, rule=rule, facts=facts)
         book = read_risk_book(until, day, facts)
         progress("limits", 1.0)
-        record, notes = book_record(until.nav), _notes(run, book, market)
-        sources, what_if, tails = _book_parts(book, record, market, rule, missing, notes)
+        record = book_record(until.nav)
+        own = book_parts(book, record, market, rule)
         progress("forecast checks", 0.0)
         checked = forecast_check(record, year=book.year, progress=lambda done: progress("forecast checks", done))
         progress("forecast checks", 1.0)
-        missing |= {f"forecast.{name}": text for name, text in checked.missing.items()}
-        state, studied, attributed = _market_parts(until, market, facts, missing, progress)
+        others = market_parts(until, market, facts, progress)
     mandate = Mandate.model_validate(run.record["mandate"])
+    checks = {f"forecast.{name}": text for name, text in checked.missing.items()}
     return RiskView(
         subject="run",
         name=str(run.record["name"]),
         folder=str(run.folder),
         date=day,
         currency=str(run.record.get("data", {}).get("currency", "")),
-        status=_status(limits),
-        headline=book_headline(book, limits, mandate, sources, tails, state),
+        status=status_of(limits),
+        headline=book_headline(book, limits, mandate, own.sources, own.tails, own.past, others.state),
         limits=limits,
-        use=_use(limits, mandate),
-        sources=sources,
-        scenarios=what_if,
-        tails=tails,
+        use=limit_use(limits, mandate),
+        sources=own.sources,
+        scenarios=own.scenarios,
+        tails=own.tails,
         forecast=checked,
-        attribution=attributed,
-        model=state,
-        studies=studied,
-        missing=missing,
-        notes=tuple(notes),
+        attribution=others.attribution,
+        model=others.state,
+        studies=others.studies,
+        missing=missing | own.missing | checks | others.missing,
+        notes=(*run_notes(run, book, recomputed=market is not None), *loss_notes(own.tails, own.proxied)),
         mandate=dict(run.record["mandate"]),
         product=dict(run.record["product"]),
         rule=rule.model_dump(mode="json"),
     )
-
-
-def _book_parts(
-    book: RiskBook,
-    record: pd.DataFrame,
-    market: Market | None,
-    rule: MonitoringRule,
-    missing: dict[str, str],
-    notes: list[str],
-) -> tuple[Sources | None, Scenarios | None, pd.DataFrame]:
-    """Return what a book that holds something has, and note what is not there."""
-    why = missing.get("market", "")
-    if book.empty:
-        text = f"the book is empty at the close of {book.date:%Y-%m-%d}"
-        missing |= dict.fromkeys(("sources", "scenarios", "tails"), text)
-        return None, None, pd.DataFrame()
-    past: np.ndarray | None = None
-    if market is not None:
-        try:
-            past, proxied = past_returns(book, market)
-        except DataError as error:
-            why, proxied = str(error), 0.0
-        if proxied > 0:
-            notes.append(
-                f"In the historical value at risk {proxied:.1%} of gross times days has no return of its own: it counts with today's "
-                "exposures times that day's factor returns."
-            )
-    outcomes = (record["realised"] / record["calibrated_forecast"] * np.sqrt(book.year)).to_numpy()
-    tails, gaps = book_tails(book, outcomes, past, why)
-    missing |= {f"tails.{name}": text for name, text in gaps.items()}
-    what_if = scenarios(book, market, missing.get("market", ""))
-    if what_if.replays_missing:
-        missing["replays"] = what_if.replays_missing
-    return risk_sources(book, participation=rule.participation), what_if, tails
-
-
-def _market_parts(
-    run: Run, market: Market | None, facts: pd.DataFrame, missing: dict[str, str], progress: Progress
-) -> tuple[ModelState | None, Studies | None, Attribution | None]:
-    """Return what is computed from the data set, and note what is not there."""
-    why = missing.get("market", "")
-    state: ModelState | None = None
-    studied: Studies | None = None
-    attributed: Attribution | None = None
-    if market is None:
-        missing |= dict.fromkeys(("model", "studies"), why)
-    else:
-        state = model_state(market)
-        try:
-            studied = run_studies(run, market, lambda done: progress("study portfolios", done))
-        except DataError as error:
-            missing["studies"] = str(error)
-    progress("attribution", 0.0)
-    try:
-        attributed = attribution(run, market, facts, why)
-    except DataError as error:
-        missing["attribution"] = str(error)
-    progress("attribution", 1.0)
-    return state, studied, attributed
 
 
 def model_risk(
@@ -335,62 +253,3 @@ def model_risk(
         product=terms.model_dump(mode="json"),
         rule=MonitoringRule().model_dump(mode="json"),
     )
-
-
-def _status(limits: Monitoring) -> Status:
-    table = limits.table
-    hard = tuple(table.index[table["breach"] & table["hard"]])
-    soft = tuple(table.index[table["breach"] & ~table["hard"]])
-    drifted = tuple(table.index[table["outside_limit"] & ~table["breach"]])
-    open_ = limits.breaches[limits.breaches["open"] & (limits.breaches["limit"] == "position")]
-    names = {"position": f"position ({', '.join(open_['asset'])})"}
-    if hard:
-        return Status(
-            "hard", f"HARD BREACH of {', '.join(names.get(name, name) for name in hard)}", hard, soft, drifted
-        )
-    if soft:
-        return Status("soft", f"Soft breach of {', '.join(soft)}; no hard limit is breached", hard, soft, drifted)
-    # A band of 0 is left with the first price after a decision; what is meant to have room is named.
-    room = [name for name in drifted if float(table["upper"][name]) > 0]
-    if room:
-        return Status(
-            "drift", f"No breach, but beyond their limit within tolerance: {', '.join(room)}", hard, soft, drifted
-        )
-    return Status("ok", "OK: no limit is breached", hard, soft, drifted)
-
-
-def _use(limits: Monitoring, mandate: Mandate) -> pd.DataFrame:
-    """Return each day's largest level over its monitored bound in each family of limits that has one."""
-    bounds, levels = limits.rule.bounds(mandate), limits.levels
-    found = {}
-    for family in FAMILIES:
-        lower, upper, tolerance = bounds[family]
-        columns = [name for name in levels.columns if str(name).partition(":")[0] == family]
-        if not columns or np.isnan(tolerance) or not upper + tolerance > 0:
-            continue
-        above = levels[columns] / (upper + tolerance)
-        below = levels[columns] / (lower - tolerance) if np.isfinite(lower) else above
-        found[family] = np.fmax(above, below).max(axis=1)
-    return pd.DataFrame(found, index=levels.index)
-
-
-def _notes(run: Run, book: RiskBook, market: Market | None) -> list[str]:
-    notes = []
-    if book.decided != book.date:
-        notes.append(
-            f"Risk is that of the book held at the close of {book.date:%Y-%m-%d}, by the risk model of the decision of "
-            f"{book.decided:%Y-%m-%d}, which was in force."
-        )
-    if len(book.outside):
-        notes.append(
-            f"{len(book.outside)} positions, {book.outside.abs().sum():.2%} of net assets in gross, are outside the model in force: "
-            "they are in gross and net, and in no other number of risk."
-        )
-    if run.record.get("status") != "complete":
-        notes.append(f"The run is {run.record.get('status')}: {run.record.get('reason')}")
-    if market is not None and run.record.get("code") != code_fingerprint():
-        notes.append(
-            "The run was made by another version of the code: parts that are computed from its data again (model, replays, historical "
-            "losses, attribution) may differ from what ruled its decisions."
-        )
-    return notes

@@ -3,11 +3,56 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from backtest.risk_record import Measure, Quantity
 from reports.cells import UNKNOWN, integer, money, number, percent
 
-__all__ = ["bound_text", "level_text", "measure_text", "p_text"]
+__all__ = ["absences", "bound_text", "level_text", "measure_text", "p_text", "unit_text"]
+
+TITLES = {
+    "market": "Data set of the run",
+    "sources": "Where risk comes from",
+    "scenarios": "What if",
+    "tails": "Value at risk",
+    "replays": "Replays of the past",
+    "forecast": "Record of the forecast",
+    "model": "The risk model at the date",
+    "studies": "Study portfolios",
+    "attribution": "Attribution of performance",
+}
+UNITS = {
+    Quantity.SHARE: "percent of NAV",
+    Quantity.PER_YEAR: "percent of NAV per year",
+    Quantity.MULTIPLE: "times NAV",
+    Quantity.MONEY: "currency of the data set",
+}
+"""Of what is shown in another unit than it is computed in, or has no better name."""
+
+
+def unit_text(unit: Quantity) -> str:
+    """Return the unit that a measure is shown in."""
+    return UNITS.get(unit, unit.value)
+
+
+def absences(missing: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the parts that are not there with why they are not, each reason said once.
+
+    Examples
+    --------
+    >>> absences({"model": "No data.", "tails.historical": "No data.", "studies": "Too short."})
+    [('The risk model at the date; Value at risk, historical', 'No data.'), ('Study portfolios', 'Too short.')]
+    """
+    parts: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        parts.setdefault(reason, []).append(_title(name))
+    return [("; ".join(titles), reason) for reason, titles in parts.items()]
+
+
+def _title(name: str) -> str:
+    part, _, detail = name.partition(".")
+    title = TITLES.get(part, part)
+    return f"{title}, {detail.replace('_', ' ')}" if detail else title
 
 
 def _text(value: float, unit: Quantity, currency: str = "") -> str:

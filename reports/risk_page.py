@@ -20,8 +20,10 @@ from backtest.risk_sources import Sources
 from backtest.risk_view import RiskView
 from backtest.store import write_whole
 from reports import cells, figures, records, risk_figures
+from reports import risk_loss_tables as losses
+from reports import risk_record_tables as past
 from reports import risk_tables as tables
-from reports.risk_cells import bound_text, level_text, measure_text
+from reports.risk_cells import absences, bound_text, level_text, measure_text, unit_text
 from reports.risk_tables import Sheet
 
 __all__ = ["write_risk"]
@@ -32,16 +34,6 @@ SHOWN_DAYS = 126
 """Of the use of limits, before the reader asks for more."""
 CORRELATED = ("market", "sector", "style", "signal")
 """Families in the picture of correlations."""
-TITLES = {
-    "market": "Data set of the run",
-    "sources": "Where risk comes from",
-    "scenarios": "What if",
-    "tails": "Value at risk",
-    "replays": "Replays of the past",
-    "model": "The risk model at the date",
-    "studies": "Study portfolios",
-    "attribution": "Attribution of performance",
-}
 
 
 @dataclass(frozen=True)
@@ -84,14 +76,14 @@ def _content(view: RiskView) -> dict[str, Any]:
         "figures": drawn,
         "shown_days": SHOWN_DAYS,
         "breaches": _breached(view),
-        "missing": [(_title(name), reason) for name, reason in view.missing.items()],
+        "missing": absences(view.missing),
         "why": view.missing,
         "limits": _limits(view),
         "sources": None if view.sources is None else _sources(view.sources),
         "scenarios": None if view.scenarios is None else _scenarios(view.scenarios),
-        "tails": tables.tail_sheet(view.tails),
+        "tails": losses.tail_sheet(view.tails),
         "forecast": _forecast(view),
-        "studies": None if view.studies is None else tables.study_sheet(view.studies.summary),
+        "studies": None if view.studies is None else past.study_sheet(view.studies.summary),
         "attribution": _attribution(view),
         "model": None if view.model is None else _model(view.model),
         "mandate": records.terms_table(view.mandate),
@@ -105,17 +97,11 @@ def _figure(name: str, figure: go.Figure) -> Figure:
     return Figure(name, Markup(figures.as_json(figure)), int(figure.layout.height))
 
 
-def _title(name: str) -> str:
-    part, _, detail = name.partition(".")
-    title = TITLES.get(part, {"forecast": "Record of the forecast"}.get(part, part))
-    return f"{title}, {detail.replace('_', ' ')}" if detail else title
-
-
 def _card(measure: Measure, currency: str) -> dict[str, Any]:
     return {
         "label": measure.label,
         "value": measure_text(measure, currency),
-        "unit": measure.unit.value,
+        "unit": unit_text(measure.unit),
         "bound": bound_text(measure),
         "note": measure.note,
         "definition": measure.definition,
@@ -218,6 +204,8 @@ def _sources(sources: Sources) -> dict[str, Any]:
         "factor_share": cells.percent(sources.factor_share, 1),
         "specific_share": cells.percent(sources.specific_share, 1),
         "volatility": cells.percent(sources.volatility, 2),
+        "multiplier": cells.number(sources.multiplier, 2),
+        "calibrated": cells.percent(sources.calibrated_volatility, 2),
     }
 
 
@@ -272,9 +260,9 @@ def _liquidity(sources: Sources) -> list[tuple[str, str, str]]:
 
 def _scenarios(found: Scenarios) -> dict[str, Any]:
     return {
-        "stresses": tables.stress_sheet(found.stresses),
-        "replays": tables.replay_sheet(found.replays),
-        "regimes": tables.regime_sheet(found.regimes),
+        "stresses": losses.stress_sheet(found.stresses),
+        "replays": losses.replay_sheet(found.replays),
+        "regimes": losses.regime_sheet(found.regimes),
         "missing": found.replays_missing,
     }
 
@@ -285,11 +273,11 @@ def _forecast(view: RiskView) -> dict[str, Any] | None:
         return None
     return {
         "days": found.days,
-        "bias": tables.bias_sheet(found.bias),
-        "years": tables.year_sheet(found.years),
-        "losses": tables.loss_sheet(found.losses),
-        "tails": tables.var_sheet(found.tails),
-        "missing": [(name, text) for name, text in found.missing.items()],
+        "bias": past.bias_sheet(found.bias),
+        "years": past.year_sheet(found.years),
+        "losses": past.loss_sheet(found.losses),
+        "tails": losses.var_sheet(found.tails),
+        "missing": list(found.missing.values()),
     }
 
 
@@ -322,12 +310,12 @@ def _attribution(view: RiskView) -> dict[str, Any] | None:
         "span": f"{cells.date(found.first)} to {cells.date(found.last)}",
         "total": cells.percent(found.total, 2),
         "linking": found.linking,
-        "families": tables.line_sheet(found.families, exposures=False),
-        "lines": tables.line_sheet(found.lines, exposures=True),
+        "families": past.line_sheet(found.families, exposures=False),
+        "lines": past.line_sheet(found.lines, exposures=True),
         "years": Sheet(cells.Table.of(heads, years, empty="No year."), ("",) * len(heads)),
-        "country": tables.brinson_sheet(found.country),
-        "sector": tables.brinson_sheet(found.sector),
-        "effects": tables.effect_sheet(found.effects),
+        "country": past.brinson_sheet(found.country),
+        "sector": past.brinson_sheet(found.sector),
+        "effects": past.effect_sheet(found.effects),
         "notes": said,
     }
 
@@ -339,10 +327,10 @@ def _model(state: ModelState) -> dict[str, Any]:
         "assets": f"{len(state.model.assets):,}",
         "factors": f"{len(state.model.factors):,}",
         "condition": cells.number(state.condition, 1),
-        "main": tables.model_sheet(main),
-        "all": tables.model_sheet(state.factors),
-        "estimate": tables.rule_sheet(state.rules),
-        "counts": tables.count_sheet(state.counts),
+        "main": past.model_sheet(main),
+        "all": past.model_sheet(state.factors),
+        "estimate": past.rule_sheet(state.rules),
+        "counts": past.count_sheet(state.counts),
         "years": tables.measure_sheet(
             [
                 (

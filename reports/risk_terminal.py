@@ -8,7 +8,7 @@ from rich.table import Table
 
 from backtest.risk_view import RiskView
 from reports.cells import date
-from reports.risk_cells import bound_text, level_text, measure_text
+from reports.risk_cells import absences, bound_text, level_text, measure_text
 
 __all__ = ["risk_lines"]
 
@@ -27,8 +27,8 @@ def risk_lines(view: RiskView, console: Console) -> None:
     console.print(table, highlight=False)
     if view.limits is not None and view.limits.table["breach"].any():
         _breaches(view, console)
-    for name, reason in view.missing.items():
-        _line(console, f"not available, {name}: {reason}")
+    for titles, reason in absences(view.missing):
+        _line(console, f"not available: {titles}. {reason}")
     for note in view.notes:
         _line(console, note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from market_files import assert_refused
+from rich.console import Console
 from test_reports import NASTY, Page
+from typer.testing import CliRunner
 
+import metafolio
 from backtest import Dataset, Run
 from backtest.risk_record import Measure, Quantity
 from backtest.risk_view import RiskView, Status, book_risk, model_risk
 from reports.risk_cells import bound_text, level_text, measure_text, p_text
+from reports.risk_loss_tables import stress_sheet, tail_sheet
 from reports.risk_page import write_risk
-from reports.risk_tables import breach_sheet, limit_sheet, stress_sheet, tail_sheet
+from reports.risk_record_tables import bias_sheet, count_sheet, study_sheet
+from reports.risk_tables import breach_sheet, limit_sheet
+from reports.risk_terminal import risk_lines
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +138,64 @@ def test_what_is_not_there_is_said_with_its_reason(view: RiskView, tmp_path: Pat
     )
     text = page_of(bare, tmp_path).text
     assert text.count("not available the data set has moved") == len(parts)
+
+
+def test_a_reason_is_said_once_at_the_top(view: RiskView, tmp_path: Path) -> None:
+    reason = "The data set has moved far away."
+    bare = replace(view, model=None, studies=None, missing=dict.fromkeys(("model", "studies", "replays"), reason))
+    text = page_of(bare, tmp_path).text
+    head = text[: text.index("Headline")]
+    assert head.count(reason) == 1
+    assert "The risk model at the date; Study portfolios; Replays of the past" in head
+    console = Console(file=io.StringIO(), width=200)
+    risk_lines(bare, console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count(reason) == 1
+
+
+def test_every_table_scrolls_in_a_box_of_its_own(view: RiskView, model: RiskView, tmp_path: Path) -> None:
+    for one in (view, model):
+        text = write_risk(one, tmp_path / "wide.html").read_text(encoding="utf-8")
+        (tmp_path / "wide.html").unlink()
+        assert text.count('<div class="scroll" tabindex="0"><table') == text.count("<table") > 5
+
+
+def test_the_ten_day_tail_that_is_not_known_says_why(view: RiskView, tmp_path: Path) -> None:
+    row = next(row for row in tail_sheet(view.tails).table.rows if row[0].text == "Historical")
+    assert [cell.text for cell in row].count("n/a") == 2
+    assert "windows that do not overlap" in page_of(view, tmp_path).text
+
+
+def test_counts_of_factors_are_not_of_assets(view: RiskView) -> None:
+    assert view.model is not None
+    found = count_sheet(view.model.counts).table
+    rows = {row[0].text: [cell.text for cell in row] for row in found.rows}
+    absent = rows["Styles and signals without a factor"]
+    counts = view.model.counts.loc["absent"]
+    assert absent[3:5] == [f"{counts['history']:,}", f"{counts['days']:,}"]
+    assert "no asset" in absent[5]
+    assert len(rows) == len(view.model.counts)
+
+
+def test_bias_and_quotient_are_told_apart(view: RiskView) -> None:
+    assert view.studies is not None
+    assert view.forecast is not None
+    for shown in (study_sheet(view.studies.summary), bias_sheet(view.forecast.bias)):
+        meanings = dict(zip((column.label for column in shown.table.columns), shown.meanings, strict=True))
+        assert "same statistic" in meanings["Bias"]
+        assert "it is not the bias" in meanings["Realised, r.m.s."]
+
+
+def test_help_names_the_exit_codes_and_the_days_that_can_be_asked_for() -> None:
+    text = " ".join(CliRunner().invoke(metafolio.app, ["risk", "--help"]).output.replace("\u2502", " ").split())
+    for words in (
+        "Exit code 0:",
+        "1: there is no report",
+        "2: bad usage",
+        "3: the report is made",
+        "a session of the run",
+    ):
+        assert words in text, words
 
 
 def test_a_model_alone_has_no_limits_on_its_page(model: RiskView, tmp_path: Path) -> None:

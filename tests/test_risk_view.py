@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 from market_files import assert_refused, rewrite
 
-from backtest import Dataset, Run
+from backtest import Dataset, Run, live_book, simulate
 from backtest.monitoring import monitor
 from backtest.products import load_product
 from backtest.risk_forecast import book_record, forecast_check
-from backtest.risk_losses import WINDOW, book_tails, past_returns
+from backtest.risk_losses import HISTORICAL_RATIO, WINDOW, book_tails, historical_over_parametric, past_returns
 from backtest.risk_model_state import model_state
-from backtest.risk_record import plain
+from backtest.risk_notes import NEEDS_DATA, loss_notes
+from backtest.risk_record import Quantity, in_words, plain
 from backtest.risk_run import RunUntil, read_risk_book, run_market
 from backtest.risk_scenarios import scenarios
 from backtest.risk_studies import weekly_studies
@@ -114,7 +115,118 @@ def test_value_at_risk_is_on_the_calibrated_forecast(view: RiskView) -> None:
     normal = view.tails[(view.tails["method"] == "normal")].set_index(["level", "horizon"])
     assert normal.loc[(0.99, 1), "value_at_risk"] == pytest.approx(2.3263478740 * sigma, rel=1e-9)
     assert normal.loc[(0.99, 10), "value_at_risk"] == pytest.approx(2.3263478740 * sigma * np.sqrt(10), rel=1e-9)
-    assert (view.tails["expected_shortfall"] > view.tails["value_at_risk"]).all()
+    known = view.tails[view.tails["note"] == ""]
+    assert (known["expected_shortfall"] > known["value_at_risk"]).all()
+
+
+def test_windows_that_share_days_are_no_record_of_ten_days(run: Run, own_market: Market, view: RiskView) -> None:
+    book = read_risk_book(run, pd.Timestamp(run.nav.index[-1]), run_facts(run))
+    past, _ = past_returns(book, own_market)
+    ten = view.tails[(view.tails["method"] == "historical") & (view.tails["horizon"] == 10)].iloc[0]
+    assert np.isnan([ten["value_at_risk"], ten["expected_shortfall"]]).all()
+    assert f"{len(past)} days hold {len(past) // 10}" in ten["note"]
+    longer = np.random.default_rng(1).standard_normal(1000) / 100
+    tails, _ = book_tails(book, np.zeros(3), longer, "")
+    ten = tails[(tails["method"] == "historical") & (tails["horizon"] == 10)].iloc[0]
+    sums = np.sort(np.convolve(longer, np.ones(10), mode="valid"))
+    assert -sums[12] < ten["value_at_risk"] < -sums[7]
+    assert ten["note"] == ""
+
+
+def test_volatility_on_past_returns_stands_beside_the_forecasts(
+    run: Run, own_market: Market, view: RiskView, tmp_path: Path
+) -> None:
+    book = read_risk_book(run, pd.Timestamp(run.nav.index[-1]), run_facts(run))
+    past, _ = past_returns(book, own_market)
+    found = {measure.name: measure for measure in view.headline}
+    assert found["volatility_past"].value == pytest.approx(np.std(past, ddof=1) * np.sqrt(252), rel=1e-12)
+    assert "In sample" in found["volatility_past"].definition
+    assert found["volatility_uncalibrated"].value == pytest.approx(float(run.nav["forecast"].iloc[-1]), rel=1e-12)
+    today = found["volatility_today_uncalibrated"].value
+    assert found["volatility_today_calibrated"].value == pytest.approx(today * book.multiplier, rel=1e-12)
+    assert [measure.name for measure in view.headline[:3]] == [
+        "volatility",
+        "volatility_uncalibrated",
+        "volatility_past",
+    ]
+    moved = book_risk(copied(run, tmp_path / "run", path=str(tmp_path / "gone")))
+    unknown = next(measure for measure in moved.headline if measure.name == "volatility_past")
+    assert np.isnan(unknown.value)
+    assert "data set" in unknown.note
+
+
+def test_historical_losses_far_above_the_forecast_are_said() -> None:
+    def tails(historical: float) -> pd.DataFrame:
+        rows = [("normal", 0.01), ("student", 0.012), ("historical", historical)]
+        table = pd.DataFrame(rows, columns=["method", "value_at_risk"])
+        return table.assign(level=0.99, horizon=1)
+
+    assert historical_over_parametric(tails(0.024)) == pytest.approx(2.0)
+    assert any("is 2.0 times" in note for note in loss_notes(tails(0.024), 0.0))
+    assert loss_notes(tails(0.99 * 0.012 * HISTORICAL_RATIO), 0.0) == []
+    assert loss_notes(tails(np.nan), 0.0) == []
+    assert "3.0 % of gross" in loss_notes(tails(np.nan), 0.03)[0]
+    assert loss_notes(pd.DataFrame(), 0.0) == []
+
+
+def test_a_level_beyond_its_limit_says_so_in_its_own_unit(view: RiskView) -> None:
+    assert view.limits is not None
+    table = view.limits.table
+    seen = 0
+    for measure in view.headline:
+        if measure.name in table.index and measure.name in view.status.drifted:
+            room, beyond = table.loc[measure.name, "tolerance"], -table.loc[measure.name, "headroom"]
+            assert (
+                f"by {in_words(beyond, measure.unit)}, within the {in_words(room, measure.unit)} left" in measure.note
+            )
+            seen += 1
+    assert seen
+    assert in_words(0.05, Quantity.SHARE) == "5.00 % of NAV"
+    assert in_words(0.005, Quantity.PER_YEAR) == "0.50 % of NAV per year"
+
+
+def test_how_a_run_ended_is_not_known_before(run: Run, tmp_path: Path) -> None:
+    stopped = copied(run, tmp_path / "run")
+    stopped.record.update(status="stopped", reason="2020-08-12: no portfolio meets the limits")
+    last = book_risk(stopped)
+    assert any("ended early on this day (stopped). 2020-08-12: no portfolio" in note for note in last.notes)
+    before = book_risk(stopped, date=run.nav.index[-2])
+    assert not any("stopped" in note for note in before.notes)
+
+
+def test_a_run_without_calibration_is_reported_as_such(market: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plain.toml"
+    path.write_text('name = "Plain"\nmandate = "one"\n[risk_model]\nminimum_history = 126\ncalibration_half_life = 0\n')
+    assert load_product(str(path))[0].risk_model.calibration_half_life is None
+    bare = simulate(Dataset(market), str(path), out=tmp_path / "run")
+    np.testing.assert_array_equal(bare.nav["calibrated_forecast"], bare.nav["forecast"])
+    assert set(bare.table("solves")["multiplier"]) == {1.0}
+    found = book_risk(Run(bare.folder))
+    assert any("Calibration is off" in note for note in found.notes)
+    measures = {measure.name: measure for measure in found.headline}
+    assert measures["volatility"].label == "Forecast volatility, calibration off"
+    assert measures["volatility"].value == pytest.approx(measures["volatility_uncalibrated"].value, rel=1e-12)
+    assert found.sources is not None
+    assert found.sources.calibrated_volatility == found.sources.volatility
+    day = bare.table("solves")["date"].iloc[-1]
+    book = live_book(Dataset(market), str(path), f"{day:%Y-%m-%d}")
+    assert book.solution.volatility <= 0.10 + 1e-9
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_what_is_not_there_is_said_in_sentences(run: Run, tmp_path: Path) -> None:
+    moved = book_risk(copied(run, tmp_path / "moved", path=str(tmp_path / "gone")))
+    early = book_risk(run, date=run.nav.index[3])
+    assert "needs 20 sessions" in early.missing["attribution"]
+    weekly = copied(run, tmp_path / "weekly")
+    weekly.record["product"]["risk_model"]["frequency"] = "weekly"
+    assert "regressions are weekly" in book_risk(weekly).missing["attribution"]
+    for one in (moved, early):
+        assert one.missing
+        for name, text in one.missing.items():
+            assert text.endswith("."), name
+            assert text[0].isupper(), name
+            assert name == "market" or "`" not in text
 
 
 def test_past_returns_are_the_assets_own_or_those_of_their_factors(run: Run, own_market: Market) -> None:
@@ -209,8 +321,9 @@ def test_a_run_whose_data_have_moved_says_so_and_keeps_its_limits(run: Run, tmp_
     assert found.limits is not None
     assert found.sources is not None
     assert found.attribution is not None
-    for part in ("market", "model", "studies", "replays", "tails.historical"):
-        assert "gone" in found.missing[part]
+    assert "gone" in found.missing["market"]
+    for part in ("model", "studies", "replays", "tails.historical"):
+        assert found.missing[part] == NEEDS_DATA
     assert found.model is None
     assert found.studies is None
     assert "historical" not in set(found.tails["method"])
@@ -265,7 +378,7 @@ def test_an_empty_book_has_no_sources_and_says_why(run: Run, tmp_path: Path) -> 
     assert found.sources is None
     assert found.scenarios is None
     assert found.tails.empty
-    assert "the book is empty" in found.missing["sources"]
+    assert "The book is empty" in found.missing["sources"]
     assert not found.status.hard
     assert {measure.name: measure.note for measure in found.headline}["value_at_risk_99"] == "the book is empty"
 
