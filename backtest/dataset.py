@@ -8,12 +8,15 @@ as of their date.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from backtest.condition_files import MarketScope, find_condition_errors, read_condition_files
+from backtest.conditions import Conditions, build_conditions
 from backtest.dataset_settings import DatasetSettings, read_settings
 from backtest.labels import LabelTable, read_labels
 from backtest.market_rows import OPTIONAL_COLUMNS, MarketRows, build_panel, check_market_columns, read_rows
@@ -24,9 +27,15 @@ from backtest.user_exposures import read_user_exposures
 from risk import DataError, Panel
 from risk.panel import UserExposures
 
-__all__ = ["Dataset", "Predictions"]
+__all__ = ["Dataset", "Predictions", "fingerprint_of"]
 
 OPTIONAL_FILES = ("stakes", "exposures", "scores", "events", "rates", "fx", "borrow")
+
+
+def fingerprint_of(files: Mapping[str, str]) -> str:
+    """Return one SHA-256 for the names of files and theirs."""
+    lines = "".join(f"{name}\0{content}\n" for name, content in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 class Dataset:
@@ -89,7 +98,7 @@ class Dataset:
         DataError
             If the file's dates do not ascend, have a time zone or a time of day.
         """
-        return self._dates
+        return self._calendar[0]
 
     def panel(self, start: str | pd.Timestamp | None = None, end: str | pd.Timestamp | None = None) -> Panel:
         """Return the market from `start` to `end` inclusive, over every asset that has a row in that span.
@@ -217,6 +226,31 @@ class Dataset:
         table = find_table(self.folder, "exposures")
         return None if table is None else read_user_exposures(table, panel)
 
+    def conditions(self, panel: Panel) -> Conditions:
+        """Return events, currencies, interest, borrow fees and shares to borrow on the days of a panel of this data set.
+
+        From the files `events`, `rates`, `fx` and `borrow`; what a missing one feeds is off. A number on day t is that of the
+        latest row not dated after t; an event belongs to its own day.
+
+        Raises
+        ------
+        DataError
+            If a file is damaged, lacks a column, names an unknown asset, kind or currency, repeats a key, holds a number out of
+            its range, or does not fit the market: see `docs/data.md`.
+        """
+        files, refused = read_condition_files(self.folder)
+        refuse(refused)
+        scope = MarketScope(
+            panel=panel,
+            dates=self.dates(),
+            assets=self._calendar[1],
+            labels=self.label_table,
+            settings=self.settings,
+            priced="close" in self.market.columns,
+        )
+        refuse(find_condition_errors(files, scope))
+        return build_conditions(files, scope)
+
     def features(self) -> dict[str, bool]:
         """Return which optional files exist, so that a run can say what is off."""
         there = {
@@ -228,8 +262,7 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the folder: names and contents of its files, hidden ones left out."""
-        lines = "".join(f"{name}\0{content}\n" for name, content in self.file_fingerprints().items())
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return fingerprint_of(self.file_fingerprints())
 
     def file_fingerprints(self) -> dict[str, str]:
         """Return the SHA-256 of every file by its name relative to the folder, sorted, hidden ones left out."""
@@ -262,10 +295,11 @@ class Dataset:
         return list_prediction_files(folder) if folder.is_dir() else {}
 
     @cached_property
-    def _dates(self) -> pd.DatetimeIndex:
+    def _calendar(self) -> tuple[pd.DatetimeIndex, frozenset[str]]:
+        """All trading days and all assets of the market file."""
         rows = read_rows(self.market, columns=("return",))
         refuse(find_row_errors(rows, self.settings)[:1])
-        return rows.dates
+        return rows.dates, frozenset(rows.assets)
 
     @cached_property
     def _unknown(self) -> pd.DataFrame:

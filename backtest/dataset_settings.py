@@ -24,8 +24,8 @@ class DatasetSettings(BaseModel):
         Where the data comes from, shown in reports.
     currency : str
         Currency of market caps and dollar volumes.
-    return_kind : {"total", "price", "local"}
-        Total return, price return without dividends, or return in each asset's own currency.
+    return_kind : {"total", "price", "local", "local_price"}
+        Total return or price return without dividends, both in `currency`; or either in each asset's own currency.
     close_kind : {"raw", "adjusted"}
         Whether past closes were restated for later splits and dividends.
     periods_per_year : int
@@ -44,12 +44,22 @@ class DatasetSettings(BaseModel):
     name: str = ""
     source: str = ""
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
-    return_kind: Literal["total", "price", "local"] = "total"
+    return_kind: Literal["total", "price", "local", "local_price"] = "total"
     close_kind: Literal["raw", "adjusted"] = "raw"
     periods_per_year: int = Field(default=252, ge=1, le=366)
     max_return: float = Field(default=8.0, gt=0, allow_inf_nan=False)
     max_unknown_returns: float = Field(default=5e-6, ge=0, le=1)
     stale_days: int = Field(default=10, ge=1)
+
+    @property
+    def local(self) -> bool:
+        """Whether returns are in each asset's own currency."""
+        return self.return_kind in ("local", "local_price")
+
+    @property
+    def dividends_inside(self) -> bool:
+        """Whether returns hold dividends; else they are paid on top, where the events list them."""
+        return self.return_kind in ("total", "local")
 
 
 def read_settings(folder: Path) -> DatasetSettings:

@@ -20,7 +20,11 @@ SPLIT = 0.2  # no ordinary dividend moves a price by as much
 
 
 def find_market_oddities(
-    rows: MarketRows, panel: Panel, labels: LabelTable, settings: DatasetSettings
+    rows: MarketRows,
+    panel: Panel,
+    labels: LabelTable,
+    settings: DatasetSettings,
+    ended: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Return what is missing or odd, none of it an error.
 
@@ -32,6 +36,8 @@ def find_market_oddities(
         Made of the same rows.
     labels : LabelTable
     settings : DatasetSettings
+    ended : frozenset of str
+        Assets whose end is an event: nothing is missing where they leave.
     """
     return [
         *_first_rows(rows),
@@ -46,7 +52,7 @@ def find_market_oddities(
             " Impact costs need it: a backtest asks for a mandate whose `costs.impact_coefficient` is 0.",
         ),
         *_stale(rows, panel, settings),
-        *_absences(rows, panel, settings),
+        *_absences(rows, panel, settings, ended),
         *_splits(rows, panel, settings),
     ]
 
@@ -146,7 +152,7 @@ def _stale(rows: MarketRows, panel: Panel, settings: DatasetSettings) -> list[Fi
     return [Finding(Severity.WARNING, "stale_price", rows.file, int(stale.sum()), text)]
 
 
-def _absences(rows: MarketRows, panel: Panel, settings: DatasetSettings) -> list[Finding]:
+def _absences(rows: MarketRows, panel: Panel, settings: DatasetSettings, ended: frozenset[str]) -> list[Finding]:
     presence = find_presence(panel, settings.stale_days)
     found: list[Finding] = []
     for rule, cells, what in (
@@ -161,7 +167,7 @@ def _absences(rows: MarketRows, panel: Panel, settings: DatasetSettings) -> list
             text = f"`{rows.file}`: {int(cells.sum())} days of {int(cells.any(axis=0).sum())} assets have no row and {what}."
             found.append(Finding(Severity.INFO, rule, rows.file, int(cells.sum()), text))
     left = presence.gone[-1]
-    unpaid = left & np.isnan(panel.delisting_return)
+    unpaid = left & np.isnan(panel.delisting_return) & ~np.isin(panel.assets, list(ended))
     if unpaid.any():
         text = (
             f"`{rows.file}`: {int(unpaid.sum())} of {int(left.sum())} assets that left have no `delisting_return` "

@@ -151,8 +151,7 @@ def build_panel(rows: MarketRows, labels: LabelTable, settings: DatasetSettings,
     country, countries = labels.codes("country", rows.dates, rows.assets)
     sector, sectors = labels.codes("sector", rows.dates, rows.assets)
     industry, industries = labels.optional_codes("industry", rows.dates, rows.assets)
-    local = settings.return_kind == "local"
-    currency, currencies = (None, ()) if local else labels.optional_codes("currency", rows.dates, rows.assets)
+    currency, currencies = (None, ()) if settings.local else labels.optional_codes("currency", rows.dates, rows.assets)
     return Panel(
         dates=rows.dates,
         assets=rows.assets,

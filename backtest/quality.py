@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from backtest.condition_files import read_condition_files
+from backtest.condition_quality import check_conditions, describe_conditions, ended_assets
 from backtest.dataset import Dataset
 from backtest.dataset_settings import DatasetSettings
 from backtest.market_quality import find_market_oddities
@@ -44,6 +46,9 @@ class QualityReport:
         What the universe takes for size.
     models : DataFrame or None
         Per model: dates with predictions, and how many are constant, missing, few, late; rows of unknown assets.
+    conditions : dict of str to dict
+        For each of the files events, rates, fx and borrow that can be read: rows, span (first and last date), how many
+        assets or currencies it names and, of events, how many of each of the kinds.
     """
 
     settings: DatasetSettings
@@ -54,6 +59,7 @@ class QualityReport:
     excluded: pd.DataFrame | None
     size_source: str | None
     models: pd.DataFrame | None
+    conditions: dict[str, dict[str, Any]]
 
     @property
     def usable(self) -> bool:
@@ -65,7 +71,7 @@ class QualityReport:
         counts, settings = self.counts, self.settings
         span = "no readable market" if self.span is None else f"{self.span[0].date()} to {self.span[1].date()}"
         absent = [name for name, there in self.features.items() if not there]
-        unread = [name for name, there in self.features.items() if there and name not in {"predictions", "stakes"}]
+        unread = [name for name in ("scores",) if self.features[name]]
         lines = [
             f"{settings.name}: {counts['assets']:,} assets, {counts['dates']:,} trading days, {counts['rows']:,} rows, {span}",
             f"currency {settings.currency}, returns {settings.return_kind}, closes {settings.close_kind}, "
@@ -73,6 +79,7 @@ class QualityReport:
             f"{counts['prediction_dates']:,} prediction dates, {counts['models']:,} models",
             f"not given, so off: {', '.join(absent) or 'nothing'}",
             *([f"given, and not used yet: {', '.join(unread)}"] if unread else []),
+            *(_describe(name, facts) for name, facts in self.conditions.items()),
         ]
         lines += [f"{finding.severity.value}: {finding.message}" for finding in self.findings]
         if self.excluded is not None:
@@ -106,7 +113,16 @@ class QualityReport:
             "universe": None if self.excluded is None else self.excluded.to_dict(orient="index"),
             "size_source": self.size_source,
             "models": None if self.models is None else self.models.to_dict(orient="index"),
+            "conditions": self.conditions,
         }
+
+
+def _describe(name: str, facts: dict[str, Any]) -> str:
+    """Return the line on one file of trading conditions."""
+    span = f", {facts['span'][0]} to {facts['span'][1]}" if facts["span"] else ""
+    counts = [f"{facts[unit]:,} {unit}" for unit in ("assets", "currencies") if unit in facts]
+    kinds = [f"{count:,} {kind}" for kind, count in facts.get("kinds", {}).items()]
+    return f"{name}: {facts['rows']:,} rows{span}, {', '.join([*counts, *kinds])}"
 
 
 def check(data: Dataset, rule: UniverseRule | None = None) -> QualityReport:
@@ -121,6 +137,7 @@ def check(data: Dataset, rule: UniverseRule | None = None) -> QualityReport:
     findings: list[Finding] = []
     rows = attempt(findings, "market", data.market_rows)
     labels = attempt(findings, "assets", lambda: data.label_table)
+    files, unread = read_condition_files(data.folder)
     panel: Panel | None = None
     if rows is not None:
         findings += find_row_errors(rows, data.settings)
@@ -128,8 +145,9 @@ def check(data: Dataset, rule: UniverseRule | None = None) -> QualityReport:
         if labels is not None:
             sound = not any(finding.severity is Severity.ERROR for finding in findings)
             panel = build_panel(rows, labels, data.settings, rows.unknown_returns())
-            findings += find_market_oddities(rows, panel, labels, data.settings)
+            findings += find_market_oddities(rows, panel, labels, data.settings, ended_assets(files))
             panel = panel if sound else None
+    findings += unread if panel is None else [*unread, *check_conditions(data, files, panel)]
     excluded, source = None, None
     if panel is not None:
         chosen = universe(
@@ -159,4 +177,5 @@ def check(data: Dataset, rule: UniverseRule | None = None) -> QualityReport:
         excluded=excluded,
         size_source=source,
         models=models,
+        conditions=describe_conditions(files),
     )

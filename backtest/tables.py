@@ -23,7 +23,10 @@ from risk import DataError
 __all__ = ["Kind", "Table", "find_table", "parse_date"]
 
 # Text columns of the data set: a CSV reader left to guess would read the asset "0700" as the number 700.
-TEXT_COLUMNS = ("asset", "model", "country", "sector", "name", "industry", "currency")
+TEXT_COLUMNS = (
+    *("asset", "model", "country", "sector", "name", "industry", "currency"),
+    *("kind", "new_asset", "cause"),
+)
 READ_FAILURES = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError)
 
 
@@ -32,7 +35,9 @@ class Kind(Enum):
 
     DATE = "a date or time stamp without time zone"
     TEXT = "text"
+    OPTIONAL_TEXT = "text, or empty on every row"
     NUMBER = "a number"
+    NUMBER_OR_FLAG = "a number, or true or false"
 
 
 def parse_date(name: str, value: str | pd.Timestamp) -> pd.Timestamp:
@@ -179,6 +184,10 @@ class Table:
         position[used] = inverse
         return position[codes], names.astype(object)
 
+    def optional_texts(self, table: pa.Table, name: str) -> npt.NDArray[np.object_]:
+        """Return a text column row by row, an empty text where it has none."""
+        return np.array([text or "" for text in table[name].to_pylist()], dtype=object)
+
     def numbers(self, table: pa.Table, name: str) -> npt.NDArray[np.floating[Any]]:
         """Return a number column with NaN where it is empty; single precision stays single, for its memory."""
         column = table[name]
@@ -260,6 +269,10 @@ def _is_kind(found: Any, kind: Kind) -> bool:
     if kind is Kind.TEXT:
         inner = found.value_type if pa.types.is_dictionary(found) else found
         return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
+    if kind is Kind.OPTIONAL_TEXT:
+        return bool(pa.types.is_null(found)) or _is_kind(found, Kind.TEXT)
+    if kind is Kind.NUMBER_OR_FLAG and pa.types.is_boolean(found):
+        return True
     return bool(pa.types.is_floating(found) or pa.types.is_integer(found) or pa.types.is_null(found))
 
 
