@@ -6,6 +6,7 @@ Pure functions of the tables of a run folder; `backtest.statistics` turns them i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,14 @@ __all__ = [
     "Drawdown",
     "cumulative_charges",
     "drawdown",
+    "drawdowns",
     "growth",
     "limit_use",
     "monthly_returns",
     "monthly_turnover",
+    "period_returns",
+    "rolling_beta",
+    "rolling_sharpe",
     "rolling_volatility",
     "worst_drawdown",
 ]
@@ -108,6 +113,78 @@ def worst_drawdown(returns: pd.Series) -> Drawdown:
     )
 
 
+def drawdowns(returns: pd.Series) -> pd.DataFrame:
+    """Return every drawdown of a series of returns, in order of time.
+
+    Parameters
+    ----------
+    returns : Series by date
+        Per session.
+
+    Returns
+    -------
+    DataFrame
+        ``depth`` (fraction < 0 of the high), ``peak`` (day of that high; the first session where the account never rose above its start),
+        ``trough``, ``recovered`` (first day back at the high; NaT where it is still below), ``sessions`` (from the high to recovery, or to
+        the last session), ``sessions_to_trough`` and ``sessions_to_recover`` (from trough to recovery; NaN where it is still below).
+
+    Examples
+    --------
+    >>> days = pd.date_range("2024-01-01", periods=6)
+    >>> falls = drawdowns(pd.Series([0.1, -0.5, 0.2, 1.0, -0.1, 0.05], index=days))
+    >>> falls["depth"].round(3).tolist(), falls["sessions"].tolist(), falls["recovered"].isna().tolist()
+    ([-0.5, -0.1], [3, 2], [False, True])
+    """
+    fall = drawdown(returns).to_numpy()
+    dates = pd.DatetimeIndex(returns.index)
+    # A high, the start among them, is where the fall is exactly 0; day -1 is the start.
+    step = np.diff(np.concatenate([[0], (fall < 0.0).astype(np.int8), [0]]))
+    first, back = np.flatnonzero(step == 1), np.flatnonzero(step == -1)
+    trough = np.array([a + int(np.argmin(fall[a:b])) for a, b in zip(first, back, strict=True)], dtype=np.intp)
+    over = back < len(fall)
+    end = np.where(over, back, len(fall) - 1)
+    return pd.DataFrame(
+        {
+            "depth": fall[trough],
+            "peak": dates[np.maximum(first - 1, 0)],
+            "trough": dates[trough],
+            "recovered": dates[end].where(over),
+            "sessions": end - (first - 1),
+            "sessions_to_trough": trough - (first - 1),
+            "sessions_to_recover": np.where(over, end - trough, np.nan),
+        }
+    )
+
+
+def rolling_sharpe(returns: pd.Series, *, window: int = 252, periods_per_year: int = 252) -> pd.Series:
+    """Return the annual Sharpe ratio, risk-free rate 0, of the last `window` sessions; NaN until there are as many.
+
+    Mean over sample standard deviation (divisor n - 1) times the root of `periods_per_year`; NaN where a window's returns do not vary.
+    """
+    values = returns.to_numpy(dtype=np.float64)
+    ratio = np.full(len(values), np.nan)
+    if len(values) >= window:
+        last = np.lib.stride_tricks.sliding_window_view(values, window)
+        varies = np.ptp(last, axis=1) > 0.0
+        scale = np.sqrt(periods_per_year)
+        np.divide(last.mean(axis=1) * scale, last.std(axis=1, ddof=1), out=ratio[window - 1 :], where=varies)
+    return pd.Series(ratio, index=returns.index, name="sharpe")
+
+
+def rolling_beta(returns: pd.Series, market_return: pd.Series, *, window: int = 252) -> pd.Series:
+    """Return the slope of returns on the market's over the last `window` sessions; NaN until all of them are known.
+
+    Raises
+    ------
+    DataError
+        If the two have other dates.
+    """
+    if not market_return.index.equals(returns.index):
+        raise DataError("`market_return` must have the dates of `returns`; reindex it at the edge.")
+    covariance = returns.rolling(window).cov(market_return)
+    return (covariance / market_return.rolling(window).var()).rename("beta")
+
+
 def rolling_volatility(returns: pd.Series, *, window: int = 63, periods_per_year: int = 252) -> pd.Series:
     """Return the annualised sample standard deviation of the last `window` sessions; NaN until there are as many."""
     deviation: pd.Series = returns.rolling(window).std(ddof=1) * np.sqrt(periods_per_year)
@@ -126,6 +203,20 @@ def monthly_returns(returns: pd.Series) -> pd.DataFrame:
     table = table.reindex(columns=range(1, 13))
     table["year"] = grown.groupby(dates.year).prod() - 1.0
     return table.rename_axis(index="year", columns="month")
+
+
+def period_returns(returns: pd.Series, period: Literal["month", "year"] = "month") -> pd.Series:
+    """Return compounded returns by calendar month or year, labelled by its first day; the first and last as far as they go.
+
+    Examples
+    --------
+    >>> days = pd.to_datetime(["2024-01-30", "2024-01-31", "2024-02-01"])
+    >>> period_returns(pd.Series([0.1, 0.1, -0.5], index=days)).round(3).tolist()
+    [0.21, -0.5]
+    """
+    labels = pd.DatetimeIndex(returns.index).to_period({"month": "M", "year": "Y"}[period]).to_timestamp()
+    total: pd.Series = _factors(returns).groupby(labels).prod() - 1.0
+    return total.rename("return")
 
 
 def monthly_turnover(nav: pd.DataFrame) -> pd.Series:
