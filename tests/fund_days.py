@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from backtest.dealing import Deal
+from backtest.flows import Flow, Flows
+from backtest.fund_terms import FundTerms
 from backtest.share_register import ShareRegister
+
+CENT = 0.005
+NO_FEE = FundTerms(management_fee_annual=0.0, incentive_fee=0.0)
 
 
 @dataclass
@@ -61,3 +66,16 @@ def run_fund(
 def sessions(*days: str) -> list[pd.Timestamp]:
     """Return days as time stamps."""
     return [pd.Timestamp(day) for day in days]
+
+
+def flows(*rows: tuple[str, str, float]) -> Flows:
+    return Flows(tuple(Flow(pd.Timestamp(date), investor, amount) for date, investor, amount in rows))
+
+
+def register(terms: FundTerms, nav: float, start: pd.Timestamp, *rows: tuple[str, str, float]) -> ShareRegister:
+    return ShareRegister(terms, nav, start, flows=flows(*rows))
+
+
+def value_of(book: ShareRegister, investor: str) -> float:
+    table = book.statement
+    return float(table.loc[table["investor"] == investor, "value"].sum())
