@@ -113,6 +113,15 @@ def test_a_hurdle_frees_its_return_pro_rata_of_the_year() -> None:
     assert low.incentive == [0.0, 0.0, 0.0]
 
 
+def test_a_hurdle_starts_again_with_the_period() -> None:
+    # 2023: 1,100,000 less 10,164.38 = 1,089,835.62. 2024: 29 December to 31 December 2024 is 368 days, 5.0411 % of that is
+    # 54,939.66; 20 % of (10 % of it, 108,983.56, less 54,939.66) = 10,808.78.
+    days = sessions("2023-01-04", "2023-12-29", "2024-01-02", "2024-12-31")
+    terms = FundTerms(management_fee_annual=0.0, hurdle_annual=0.05)
+    account = run_fund(ShareRegister(terms, 1e6, days[0]), 1e6, days, [0, 0.10, 0, 0.10])
+    assert account.incentive == pytest.approx([0.00, 0.00, 10_164.38, 10_808.78], abs=CENT)
+
+
 # Several investors
 
 
@@ -154,6 +163,15 @@ def test_without_equalisation_a_newcomer_earns_a_loss_back_free_of_fee() -> None
         book = register(terms, 1e6, days[0], ("2022-06-15", "B", 800_000))
         paid[terms.equalisation] = run_fund(book, 1e6, days, [0, -0.20, 0.10, 0], finish=False).incentive[3]
     assert paid == pytest.approx({"none": 0.00, "series": 16_000.00}, abs=CENT)
+
+
+def test_without_equalisation_the_fee_on_the_whole_is_on_the_profit_of_the_whole() -> None:
+    # 998,001 + 500,000 - 500 = 1,497,501, + 10 % = 1,647,251.10; 1,500,000 were paid in: 20 % of 147,251.10.
+    days = sessions("2022-01-03", "2022-02-01", "2022-02-28")
+    terms = FundTerms(management_fee_annual=0.012, equalisation="none")
+    book = register(terms, 1e6, days[0], ("2022-02-01", "B", 500_000))
+    account = run_fund(book, 1e6, days, [0, 0, 0.10])
+    assert account.incentive == pytest.approx([0.00, 0.00, 29_450.22], abs=CENT)
 
 
 def test_a_partial_redemption_takes_its_part_of_the_fee_and_leaves_the_mark_of_the_rest() -> None:
@@ -202,6 +220,18 @@ def test_capital_pays_the_months_fee_for_months_that_it_is_in_the_fund() -> None
 def test_a_start_without_money_is_refused(nav: float) -> None:
     with pytest.raises(DataError, match="positive amount"):
         ShareRegister(NO_FEE, nav, pd.Timestamp("2022-01-03"))
+
+
+def test_a_leaver_pays_the_incentive_fee_on_worth_before_the_month_that_has_just_begun() -> None:
+    # January: 1,000,000 - 1,000, + 10 % = 1,098,900. February charges 1,098.90; a unit leaves at 109.89 less 20 % of 9.89.
+    days = sessions("2022-01-03", "2022-01-31", "2022-02-01")
+    terms = FundTerms(management_fee_annual=0.012)
+    book = register(terms, 1e6, days[0], ("2022-02-01", "founder", -269_780.00))
+    account = run_fund(book, 1e6, days, [0, 0.10, 0], finish=False)
+    (deal,) = account.deals
+    assert (deal.units, deal.price) == pytest.approx((2_500, 107.912))
+    assert deal.incentive_fee == pytest.approx(4_945.00, abs=CENT)
+    assert account.nav[-1] == pytest.approx(0.75 * (1_098_900 - 1_098.90), abs=CENT)
 
 
 def test_books_that_differ_from_the_register_are_a_defect() -> None:
