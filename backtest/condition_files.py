@@ -197,14 +197,13 @@ def _fx_errors(rows: DatedRows, scope: MarketScope) -> list[Finding]:
 
 def _borrow_errors(rows: DatedRows, scope: MarketScope) -> list[Finding]:
     fee, rebate, available = (rows.numbers[name] for name in ("fee_annual", "rebate_annual", "available"))
-    names = rows.names
     strange = np.array([name not in scope.known for name in rows.keys], dtype=np.bool_)[rows.key]
     return [
         *_row_errors(rows),
         *rows.errors(
             "unknown_asset",
             strange,
-            lambda row: f"`asset` {names[row]!r} is in neither the market nor the assets file",
+            lambda row: f"`asset` of {rows.about(row)} is in neither the market nor the assets file",
             "Correct the name, or remove its rows.",
         ),
         *rows.number_errors(

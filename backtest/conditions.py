@@ -43,12 +43,13 @@ class Conditions:
     borrow_fee : ndarray of shape (T, N) or None
         Fee per year on a short, as known at the close of t; NaN where the asset has no row yet. None: no file.
     rebate : ndarray of shape (T, N) or None
-        Interest per year that a short's proceeds earn, before its fee; NaN where not given: the rate. None: no file.
+        Interest per year that a short's proceeds earn, before its fee; NaN where not given: the rate. None: none in the file.
     available : ndarray of shape (T, N) or None
-        Shares that can be borrowed, in the shares of day t; NaN where not known: no limit; 0: none. None: no file.
-    events : mapping of int to tuple of Event
+        Shares that can be borrowed, in the shares of day t; NaN where not known: no limit; 0: no locate. None: none in
+        the file.
+    events : mapping of int to tuple of Event, or None
         By day of the panel. Within a day: splits, dividends, spin-offs, mergers, delistings, suspensions, recalls; of one
-        kind in file order.
+        kind in file order. None: no file.
     left_out : mapping of str to int
         Rows of the events file that are none of this panel's, by reason.
     dividends_inside : bool
@@ -63,7 +64,7 @@ class Conditions:
     borrow_fee: FloatArray | None = None
     rebate: FloatArray | None = None
     available: FloatArray | None = None
-    events: Mapping[int, tuple[Event, ...]] = field(default_factory=dict)
+    events: Mapping[int, tuple[Event, ...]] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     dividends_inside: bool = True
 
@@ -86,8 +87,8 @@ class Conditions:
         return cls((panel.base_currency,), np.zeros(assets, dtype=np.intp), np.ones((days, 1)))
 
     def events_on(self, t: int) -> tuple[Event, ...]:
-        """Return the events of day t, in the order in which they take effect."""
-        return self.events.get(t, ())
+        """Return the events of day t, in the order in which they take effect; none where there is no file."""
+        return () if self.events is None else self.events.get(t, ())
 
     def check_from(self, panel: Panel, t: int) -> None:
         """Refuse a start on day t where a currency's exchange rate or interest is not known yet.
@@ -124,27 +125,31 @@ def build_conditions(files: ConditionFiles, scope: MarketScope) -> Conditions:
     if files.fx is not None:
         fx[:, 1:] = files.fx.as_of("rate", panel.dates, currencies[1:])
     placed = None if files.events is None else scope.place(files.events)
-    events: Mapping[int, tuple[Event, ...]] = {} if placed is None else placed.by_day()
-    fee = rebate = available = None
+    events = None if placed is None else placed.by_day()
+    terms: dict[str, FloatArray | None] = dict.fromkeys(("fee_annual", "rebate_annual", "available"))
     if files.borrow is not None:
         source = files.borrow.sources(panel.dates, panel.assets)
-        fee, rebate, available = (
-            files.borrow.at(name, source) for name in ("fee_annual", "rebate_annual", "available")
-        )
-        _restate(available, files.borrow, source, panel.dates, events)
+        terms = {name: _given(files.borrow, name, source) for name in terms}
+        if terms["available"] is not None:
+            _restate(terms["available"], files.borrow, source, panel.dates, events or {})
     return Conditions(
         currencies=currencies,
         currency=np.where(place >= 0, place, 0) if files.fx is None else place,
         fx=fx,
         converted=files.fx is not None,
         rates=None if files.rates is None else files.rates.as_of("annual_rate", panel.dates, currencies),
-        borrow_fee=fee,
-        rebate=rebate,
-        available=available,
+        borrow_fee=terms["fee_annual"],
+        rebate=terms["rebate_annual"],
+        available=terms["available"],
         events=events,
         left_out={} if placed is None else placed.left_out(),
         dividends_inside=scope.settings.dividends_inside,
     )
+
+
+def _given(rows: DatedRows, name: str, source: npt.NDArray[np.int32]) -> FloatArray | None:
+    """Return a number by day and asset; None where no row of the file has one."""
+    return None if np.isnan(rows.numbers[name]).all() else rows.at(name, source)
 
 
 def _restate(

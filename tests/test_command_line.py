@@ -508,11 +508,11 @@ def test_live_orders_in_another_currency_are_refused(
 def test_check_names_files_that_are_given_and_not_used(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pd.DataFrame({"date": [pd.Timestamp("2020-01-01")], "currency": ["USD"], "annual_rate": [0.02]}).to_parquet(
-        small / "rates.parquet"
+    pd.DataFrame({"date": [pd.Timestamp("2020-01-01")], "asset": ["A000"], "target": [0.5]}).to_parquet(
+        small / "scores.parquet"
     )
     assert call("check", small, monkeypatch=monkeypatch) == 0
-    assert "given, and not used yet: rates" in capsys.readouterr().out
+    assert "given, and not used yet: scores" in capsys.readouterr().out
 
 
 def test_risk_of_a_run_writes_a_page_and_numbers(
