@@ -24,7 +24,6 @@ from risk.laws import check_series
 __all__ = [
     "Interval",
     "bootstrap_interval",
-    "resamples_of",
     "sharpe_interval",
     "stationary_block_length",
     "stationary_indices",
@@ -142,7 +141,7 @@ def stationary_indices(
     return np.asarray((np.take_along_axis(start, opened, axis=1) + position - opened) % periods, dtype=np.intp)
 
 
-def resamples_of(
+def _resampled(
     rows: FloatArray,
     statistic: Callable[[FloatArray], FloatArray],
     *,
@@ -209,10 +208,12 @@ def bootstrap_interval(
         raise DataError(f"`returns` must have shape (T,) or (T, K) with T at least {LEAST}; got {rows.shape}.")
     if not 0.5 < level < 1:
         raise DataError(f"`level` must lie between 0.5 and 1, as 0.95; got {level!r}.")
+    if resamples < 2:
+        raise DataError(f"`resamples` must be at least 2; got {resamples}.")
     if block_length is None:
         columns = rows.reshape(len(rows), -1).T
         block_length = max(stationary_block_length(v) for x in columns for v in (x, (x - x.mean()) ** 2))
-    values = resamples_of(rows, statistic, block_length=block_length, resamples=resamples, seed=seed)
+    values = _resampled(rows, statistic, block_length=block_length, resamples=resamples, seed=seed)
     estimate = float(np.asarray(statistic(rows[None]), dtype=np.float64)[0])
     bad = int((~np.isfinite(values)).sum())
     if bad or not math.isfinite(estimate):
@@ -220,7 +221,7 @@ def bootstrap_interval(
             f"`statistic` must be finite; it is {estimate} of the returns and not finite in {bad} of {resamples} resamples."
         )
     lower, upper = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    error = float(values.std(ddof=1)) if resamples > 1 else math.nan
+    error = float(values.std(ddof=1))
     return Interval(estimate, float(lower), float(upper), error, level, float(block_length), resamples)
 
 

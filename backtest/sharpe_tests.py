@@ -88,8 +88,10 @@ def minimum_track_record(sample: SharpeSample, benchmark: float = 0.0, *, confid
         raise DataError(f"`confidence` must lie between 0.5 and 1, as 0.95; got {confidence!r}.")
     if sample.ratio <= benchmark:
         return math.inf
-    spread = sample.standard_error**2 * (sample.periods - 1)
-    return 1.0 + spread * float(ndtri(confidence) / (sample.ratio - benchmark)) ** 2
+    spread = sample.standard_error * math.sqrt(sample.periods - 1)
+    reach = spread * float(ndtri(confidence)) / (sample.ratio - benchmark)
+    # Not `reach**2`, which overflows to an error where this overflows to infinity.
+    return 1.0 + reach * reach
 
 
 def expected_maximum(trials: float) -> float:
