@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import platform
 import resource
-from importlib import metadata
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from backtest.account_rows import asset_rows, factor_rows, group_rows
-from backtest.dataset import Dataset
+from backtest.dataset import Dataset, fingerprint_of
 from backtest.ledger import Day, Ledger
 from backtest.products import Product
-from backtest.statistics import headline
-from backtest.store import Run, RunWriter, code_fingerprint
+from backtest.run_writer import RunWriter
+from backtest.statistics import statistics
+from backtest.store import Run
 from backtest.strategy import Decision, Market
 from engine import InfeasibleMandate, Mandate, Solution
 from risk import Decomposition
 from risk.checks import BoolArray, FloatArray
 
 __all__ = ["Journal", "widenings"]
-
-LIBRARIES = ("numpy", "pandas", "scipy", "cvxpy", "clarabel", "osqp", "pyarrow")
 
 
 def widenings(decision: Decision, solution: Solution) -> dict[str, float]:
@@ -36,17 +34,23 @@ def widenings(decision: Decision, solution: Solution) -> dict[str, float]:
 class Journal:
     """Turns days and decisions into the tables of the run folder."""
 
-    def __init__(self, writer: RunWriter, data: Dataset, product: Product, mandate: Mandate, market: Market) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        data: Dataset,
+        product: Product,
+        mandate: Mandate,
+        market: Market,
+        inputs: Mapping[str, Any],
+    ) -> None:
         self.writer, self.data, self.product, self.mandate, self.market = writer, data, product, mandate, market
+        self.inputs = inputs
         self.assets = np.array(market.panel.assets, dtype=object)
         self.dates = market.panel.dates
-        self._nav: list[dict[str, Any]] = []
-        self._counts: dict[str, int] = {}
-        self._forecasts: list[tuple[float, float]] = []
-        self._held = np.zeros(len(self.assets))
+        self.last_weights = np.zeros(len(self.assets))
+        """Weights at the last close."""
 
     def _notice(self, t: int, kind: str, asset: str, amount: float, detail: str) -> None:
-        self._counts[kind] = self._counts.get(kind, 0) + 1
         row = {"date": self.dates[t], "kind": kind, "asset": asset, "amount": amount, "detail": detail}
         self.writer.append("notices", pd.DataFrame([row]))
 
@@ -89,7 +93,6 @@ class Journal:
             "forecast": forecast,
             "calibrated_forecast": forecast * multiplier,
         }
-        self._nav.append(row)
         self.writer.append("nav", pd.DataFrame([row]))
         for asset, received in day.gone:
             self._notice(
@@ -105,9 +108,9 @@ class Journal:
             )
         self._positions(day, weights, target, ledger)
         self._trades(day)
-        self.writer.append("factor_returns", factor_rows(self.market, t, self._held))
+        self.writer.append("factor_returns", factor_rows(self.market, t, self.last_weights))
         self.writer.append("group_returns", group_rows(self.market, t))
-        self._held = weights.copy()
+        self.last_weights = weights.copy()
         if decision is not None and risk is not None:
             self._exposures(date, decision, weights[decision.assets], risk)
 
@@ -195,7 +198,6 @@ class Journal:
         """Write one solve with its signals, model and everything that was left out."""
         date, certificate = self.dates[t], solution.certificate
         relaxed = widenings(decision, solution)
-        self._forecasts.append((solution.volatility, multiplier))
         self.writer.append(
             "solves",
             pd.DataFrame(
@@ -283,31 +285,28 @@ class Journal:
         rounded = {f"{name}_seconds": round(value, 4) for name, value in seconds.items()}
         self.writer.log_timing({"step": label, **rounded, "peak_megabytes": round(peak, 1)})
 
-    def finish(self, status: str, reason: str, start: pd.Timestamp, end: pd.Timestamp, nav0: float) -> Run:
+    def finish(self, status: str, reason: str, start: pd.Timestamp, end: pd.Timestamp) -> Run:
         """Write `run.json` and close the run."""
         data, universe = self.data, self.market.universe
-        nav = pd.DataFrame(self._nav).set_index("date")
-        record = {
+        nav, solves = self.writer.table("nav").set_index("date"), self.writer.table("solves")
+        counts = self.writer.table("notices")["kind"].value_counts().to_dict()
+        inputs = {key: value for key, value in self.inputs.items() if key not in {"files", "first", "last"}}
+        record = inputs | {
             "name": self.product.name,
             "status": status,
             "reason": reason,
-            "product": self.product.model_dump(mode="json"),
-            "mandate": self.mandate.model_dump(mode="json"),
             "data": {
                 "path": str(data.folder.resolve()),
-                "fingerprint": data.fingerprint(),
+                "fingerprint": fingerprint_of(self.inputs["files"]),
                 "features": data.features(),
                 **data.settings.model_dump(mode="json"),
             },
-            "code": code_fingerprint(),
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
             "seed": None,
             "start": f"{start:%Y-%m-%d}",
             "end": f"{end:%Y-%m-%d}",
-            "nav0": nav0,
             "size_source": universe.size_source,
             "universe_not_applied": self.product.universe.not_applied(data.market_columns()),
-            "counts": self._counts | {"unknown returns taken as 0": len(data.unknown_returns())},
-            "statistics": headline(nav, data.settings.periods_per_year, forecasts=self._forecasts),
+            "counts": counts | {"unknown returns taken as 0": len(data.unknown_returns())},
+            "statistics": statistics(nav, solves=solves, periods_per_year=data.settings.periods_per_year).as_record(),
         }
         return self.writer.finish(record)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +18,9 @@ from backtest.dataset import Dataset
 from backtest.journal import Journal
 from backtest.ledger import Day, Ledger
 from backtest.products import Product, decision_days, load_product
+from backtest.run_writer import RunWriter
 from backtest.signals import known_signals, signal_at, signal_exposures
-from backtest.store import Run, RunWriter
+from backtest.store import Run, code_fingerprint
 from backtest.strategy import Decision, Market, prepare
 from backtest.tables import parse_date
 from backtest.universe import Universe, absence, trailing_median, universe
@@ -29,6 +33,8 @@ from risk.checks import BoolArray, FloatArray
 __all__ = ["market_of", "simulate", "solve_by_mandate"]
 
 Progress = Callable[[str, float], None]
+
+LIBRARIES = ("numpy", "pandas", "scipy", "cvxpy", "clarabel", "osqp", "pyarrow")
 
 
 def _silent(stage: str, done: float) -> None:
@@ -157,6 +163,7 @@ def simulate(
     start: str | pd.Timestamp | None = None,
     end: str | pd.Timestamp | None = None,
     aum: float | None = None,
+    resume: bool = False,
     progress: Progress = _silent,
 ) -> Run:
     """Return the finished run of a product on a data set; its folder is `out`.
@@ -167,28 +174,50 @@ def simulate(
     product : str
         ``one``, ``supreme`` or the path of a product TOML file.
     out : path-like
-        Must not exist. Nothing appears there until the run is complete, stopped or bankrupt.
+        Must not exist. Nothing appears there until the run is complete, stopped or bankrupt; until then it is in
+        ``out.partial``.
     start, end : date, optional
         Default: the first decision day on which the risk model has its history and predictions are there; the data's end.
     aum : float, optional
         Net asset value at the start, in the data set's currency. Default: the product's.
+    resume : bool
+        Go on with an unfinished run from its last decision; the result has the same bytes as that of an undisturbed one.
     progress : callable
         Called with the stage and the share done.
 
     Raises
     ------
     DataError
-        If data, dates, size or product cannot be used. Nothing is written then.
+        If data, dates, size or product cannot be used: nothing is left then. If the run cannot be written, or its inputs or
+        code changed before it is resumed: what there is stays.
     """
     terms, mandate = load_product(product)
     nav0 = terms.size("aum", aum)
     first, last = _span(data, start, end)
     began = time.perf_counter()
-    with RunWriter(Path(out)) as writer, threadpool_limits(1):
+    inputs = _inputs(data, terms, mandate, first if start is not None else None, last, nav0)
+    with RunWriter(Path(out), inputs, resume=resume) as writer, threadpool_limits(1):
         market, gone = market_of(data, terms, mandate, end=last, progress=progress)
-        simulation = _Simulation(data, terms, mandate, market, gone, nav0, writer, progress)
-        simulation.journal.timing("market and risk model", all=time.perf_counter() - began)
+        journal = Journal(writer, data, terms, mandate, market, inputs)
+        journal.timing("market and risk model", all=time.perf_counter() - began)
+        simulation = _Simulation(data, terms, mandate, market, gone, nav0, journal, progress)
         return simulation.run(first, explicit=start is not None, began=began)
+
+
+def _inputs(
+    data: Dataset, product: Product, mandate: Mandate, first: pd.Timestamp | None, last: pd.Timestamp, nav0: float
+) -> dict[str, Any]:
+    """Return everything that decides the bytes of a run."""
+    return {
+        "product": product.model_dump(mode="json"),
+        "mandate": mandate.model_dump(mode="json"),
+        "files": data.file_fingerprints(),
+        "code": code_fingerprint(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "first": None if first is None else f"{first:%Y-%m-%d}",
+        "last": f"{last:%Y-%m-%d}",
+        "nav0": nav0,
+    }
 
 
 def _span(
@@ -216,12 +245,11 @@ class _Simulation:
         market: Market,
         gone: BoolArray,
         nav0: float,
-        writer: RunWriter,
+        journal: Journal,
         progress: Progress,
     ) -> None:
         self.data, self.product, self.mandate, self.market, self.gone = data, product, mandate, market, gone
         self.progress = progress
-        self.nav0 = nav0
         self.panel = market.panel
         self.ledger = Ledger(
             len(self.panel.assets),
@@ -231,7 +259,7 @@ class _Simulation:
             borrow_fee=mandate.costs.borrow_fee_annual,
         )
         self.decides = decision_days(self.panel.dates, product.rebalance)
-        self.journal = Journal(writer, data, product, mandate, market)
+        self.journal = journal
         self.fee_year = _FeeYear(nav0)
         self.calibration = _Calibration(product.risk_model, self.panel.periods_per_year)
         self.decision: Decision | None = None
@@ -242,8 +270,9 @@ class _Simulation:
         # A name on holiday on the first day is ordered at its last close before.
         self.ledger.price = pd.DataFrame(self.panel.close[: t0 + 1]).ffill().to_numpy()[max(t0 - 1, 0)]
         status, reason = "complete", ""
-        t = t0
-        for t in range(t0, len(dates)):
+        done = t0 - 1 if self.journal.writer.state is None else self._restore(self.journal.writer.state)
+        t = done
+        for t in range(done + 1, len(dates)):
             self.progress("simulation", (t - t0) / (len(dates) - t0))
             day, nav = self._account(t, t0)
             held = self.ledger.weights.copy()
@@ -267,9 +296,26 @@ class _Simulation:
             self.journal.day(day, nav, held, target, self.ledger, self.decision, risk, self.calibration.multiplier)
             if status != "complete":
                 break
+            if self.decides[t]:
+                self.journal.writer.checkpoint(self._state(t))
         self.progress("simulation", 1.0)
         self.journal.timing("run", all=time.perf_counter() - began)
-        return self.journal.finish(status, reason, dates[t0], dates[t], self.nav0)
+        return self.journal.finish(status, reason, dates[t0], dates[t])
+
+    def _state(self, t: int) -> dict[str, Any]:
+        """Return what the days after t need of those before, beside the market."""
+        return {
+            "t": t,
+            "last_weights": self.journal.last_weights,
+            **{name: getattr(self, name) for name in ("ledger", "fee_year", "calibration", "decision")},
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> int:
+        """Go back to where a checkpoint was written, and return its day."""
+        self.ledger, self.fee_year = state["ledger"], state["fee_year"]
+        self.calibration, self.decision = state["calibration"], state["decision"]
+        self.journal.last_weights = state["last_weights"]
+        return int(state["t"])
 
     def _risk(self, weights: FloatArray) -> Decomposition | None:
         """Return the forecast risk of the book under the model in force; None before the first."""

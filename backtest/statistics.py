@@ -6,7 +6,7 @@ All are functions of the daily account (`nav` of the run folder). NaN means "not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,7 +22,6 @@ __all__ = [
     "Statistics",
     "Unit",
     "by_year",
-    "headline",
     "run_statistics",
     "statistics",
 ]
@@ -171,14 +170,6 @@ def statistics(
     return Statistics(
         tuple(Statistic(name, label, value, unit, text, note) for name, label, value, note, unit, text in rows)
     )
-
-
-def headline(
-    nav: pd.DataFrame, periods_per_year: int = 252, *, forecasts: Sequence[tuple[float, float]] = ()
-) -> dict[str, float | None]:
-    """Return the statistics by name for `run.json`, given each decision's forecast and multiplier; None where not known."""
-    solves = pd.DataFrame(forecasts, columns=["volatility", "multiplier"], dtype=np.float64)
-    return statistics(nav, solves=solves, periods_per_year=periods_per_year).as_record()
 
 
 def run_statistics(run: Run) -> Statistics:

@@ -1,4 +1,4 @@
-"""The run folder: written beside its final name and renamed when whole, so that RUN/ appears complete or not at all."""
+"""The run folder: its tables and their columns, and a finished run as it is read."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from risk import DataError, FactorModel
 
-__all__ = ["SCHEMAS", "Run", "RunWriter", "code_fingerprint", "partial_of", "working_folder", "write_whole"]
+__all__ = [
+    "FORMAT",
+    "LATER_TABLES",
+    "SCHEMAS",
+    "Run",
+    "code_fingerprint",
+    "partial_of",
+    "working_folder",
+    "write_whole",
+]
 
-_ROW_GROUP = 100_000
+FORMAT = 1
+"""Version of the run folder; a folder of a later one is refused."""
 _DATE, _NAME, _NUMBER = pa.timestamp("ms"), pa.string(), pa.float64()
 
 
@@ -66,6 +74,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     "gradient": _schema("date", "asset", "gradient"),
 }
 """Columns of every table of a run folder, with their types."""
+
+LATER_TABLES = frozenset({"contribution", "gradient"})
+"""Tables that `metafolio attribute` adds to a finished run."""
 
 
 def code_fingerprint() -> str:
@@ -147,110 +158,6 @@ def working_folder(folder: Path, remedy: str) -> Iterator[Path]:
         raise
 
 
-class RunWriter:
-    """Writes one run. Use as a context manager; call `finish` once, or nothing appears under the final name.
-
-    Parameters
-    ----------
-    out : Path
-        Final folder; must not exist.
-
-    Raises
-    ------
-    DataError
-        If `out` exists or its parent cannot be written.
-    """
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.partial = partial_of(out)
-        for path, what in (
-            (out, "exists already"),
-            (self.partial, "is left from a run that did not finish, or is in use"),
-        ):
-            if path.exists():
-                raise DataError(f"{path}: {what}. Give another --out, or remove it first; nothing is overwritten.")
-        try:
-            self.partial.mkdir(parents=True)
-        except OSError as error:
-            raise DataError(
-                f"{self.partial}: cannot be made ({error.strerror}). Give an --out that can be written."
-            ) from error
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self._pending: dict[str, list[pa.Table]] = {}
-
-    def append(self, table: str, frame: pd.DataFrame) -> None:
-        """Append rows to a table of `SCHEMAS`; columns must be exactly its columns, in any order."""
-        schema = SCHEMAS[table]
-        if set(frame.columns) != set(schema.names):
-            raise ValueError(f"table {table!r} has columns {schema.names}; got {list(frame.columns)}.")
-        pending = self._pending.setdefault(table, [])
-        pending.append(pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False))
-        if sum(part.num_rows for part in pending) > _ROW_GROUP:
-            self._flush(table)
-
-    def _flush(self, table: str) -> None:
-        parts = self._pending.pop(table, [])
-        if not parts:
-            return
-        if table not in self._writers:
-            path = self.partial / f"{table}.parquet"
-            self._writers[table] = pq.ParquetWriter(path, SCHEMAS[table], compression="zstd")
-        self._writers[table].write_table(pa.concat_tables(parts))
-
-    def write_model(self, date: pd.Timestamp, model: FactorModel) -> None:
-        """Store the risk model in force from `date` on."""
-        folder = self.partial / "models" / f"date={date:%Y-%m-%d}"
-        folder.mkdir(parents=True)
-        factors = list(model.factors)
-        exposures = pd.DataFrame(model.exposures, columns=factors)
-        exposures.insert(0, "asset", model.assets)
-        covariance = pd.DataFrame(model.factor_covariance, columns=factors)
-        covariance.insert(0, "factor", factors)
-        specific = pd.DataFrame({"asset": model.assets, "specific_variance": model.specific_variance})
-        for name, frame in (
-            ("exposures", exposures),
-            ("factor_covariance", covariance),
-            ("specific_variance", specific),
-        ):
-            frame.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
-
-    def log_timing(self, row: Mapping[str, Any]) -> None:
-        """Append one line to `timing.jsonl`: clock, memory, host, whatever may differ between two equal runs."""
-        with (self.partial / "timing.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def finish(self, record: Mapping[str, Any]) -> Run:
-        """Write `run.json` and give the folder its final name."""
-        self.close()
-        for table, schema in SCHEMAS.items():
-            path = self.partial / f"{table}.parquet"
-            if not path.exists() and table not in {"contribution", "gradient"}:
-                pq.write_table(schema.empty_table(), path, compression="zstd")
-        text = json.dumps(record, indent=2, sort_keys=True, default=str, allow_nan=False)
-        (self.partial / "run.json").write_text(text + "\n", encoding="utf-8")
-        self.partial.rename(self.out)
-        return Run(self.out)
-
-    def close(self) -> None:
-        """Write what is pending and close the tables."""
-        for table in list(self._pending):
-            self._flush(table)
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
-
-    def __enter__(self) -> RunWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-        if kind is not None and self.partial.exists():
-            shutil.rmtree(self.partial)
-
-
 class Run:
     """A finished run, read lazily from its folder.
 
@@ -275,6 +182,11 @@ class Run:
             self.record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{path}: is no valid JSON ({error}). Run the backtest again.") from error
+        if self.record.get("format", 1) > FORMAT:
+            raise DataError(
+                f"{self.folder}: was made by a later version of metafolio (folder format {self.record['format']}; this one "
+                f"reads up to {FORMAT}). Install that version, or run the backtest again."
+            )
 
     def has(self, table: str) -> bool:
         """Return True where the run folder holds this table."""
@@ -284,9 +196,7 @@ class Run:
         """Return a table by its name in `SCHEMAS`."""
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
-            remedy = (
-                "run `metafolio attribute` on it" if name in {"contribution", "gradient"} else "run the backtest again"
-            )
+            remedy = "run `metafolio attribute` on it" if name in LATER_TABLES else "run the backtest again"
             raise DataError(f"{path}: is not there; {remedy}.")
         return pd.read_parquet(path)
 

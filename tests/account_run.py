@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest.store import SCHEMAS, Run, RunWriter
+from backtest.run_writer import RunWriter
+from backtest.store import SCHEMAS, Run
 from engine import load_mandate
 from risk import FactorModel
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest.store import Run, RunWriter
+from backtest.run_writer import RunWriter
+from backtest.store import Run
 from risk import FactorModel
 
 COUNTRIES, SECTORS = ("DE", "US"), ("Energy", "Health Care", "Technology")

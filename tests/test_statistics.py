@@ -17,7 +17,7 @@ from backtest.series import (
     rolling_volatility,
     worst_drawdown,
 )
-from backtest.statistics import Unit, by_year, headline, statistics
+from backtest.statistics import Unit, by_year, statistics
 from risk import DataError
 
 
@@ -305,7 +305,7 @@ def test_blocks_span_twice_the_overlap():
     assert scoring_block(days[:1], days, 22) == 2
 
 
-def test_headline_is_fit_for_json():
-    record = headline(account(daily(1)))
+def test_a_record_is_fit_for_json():
+    record = statistics(account(daily(1))).as_record()
     assert record["sharpe_net"] is None
     assert json.loads(json.dumps(record, allow_nan=False))["sessions"] == 1.0
