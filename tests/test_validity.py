@@ -109,7 +109,7 @@ def test_where_prices_bend_the_next_change_is_right_to_first_order(regime: str, 
 
 
 def test_limits_that_others_imply_foretell_nothing() -> None:
-    found = 0
+    found = compared = 0
     for regime in ("gross", "position", "unequal bounds", "turnover"):
         for seed in range(20):
             problem = planned(regime, 60, seed)  # two countries, two sectors: a bound of one is a bound of the other
@@ -124,9 +124,13 @@ def test_limits_that_others_imply_foretell_nothing() -> None:
             fewer = Multipliers(theta.limits[~idle], theta.gross, theta.volatility, theta.turnover)
             without = Derivative(problem.replace(limits=kept), derivative.point.weights, fewer)
             for direction in directions(problem, seed):
+                if min(next_change(one, direction, both_ways=True) for one in (derivative, without)) < 1e-12:
+                    continue  # a name lies on a kink: on which side of it is rounding
+                compared += 1
                 reach = next_change(without, direction)
                 assert next_change(derivative, direction) == pytest.approx(reach, rel=1e-6)
     assert found >= 5
+    assert compared >= 3 * found
 
 
 def test_what_never_changes_is_infinitely_far() -> None:
