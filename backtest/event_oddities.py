@@ -206,7 +206,7 @@ def _adjusted(placed: PlacedEvents) -> list[Finding]:
 def _mergers(placed: PlacedEvents, scope: MarketScope, before: FloatArray) -> list[Finding]:
     """Return mergers that pay far more or less than the last close; across currencies there is nothing to compare."""
     events = placed.events
-    merger = placed.inside & events.is_kind(EventKind.MERGER) & (placed.t > 0)
+    merger = placed.inside & events.is_kind(EventKind.MERGER)
     ratio, amount = (np.nan_to_num(events.rows.numbers[name]) for name in ("ratio", "amount"))
     inward = placed.new_asset >= 0
     merger &= ~inward | (scope.currencies[placed.new_asset] == scope.currencies[placed.asset])

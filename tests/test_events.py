@@ -119,6 +119,10 @@ def test_events_before_the_first_row_and_outside_the_data_are_left_out_and_count
     }
 
 
+def test_an_event_on_the_first_row_counts(tmp_path: Path) -> None:
+    assert conditions_of(tmp_path, event(2, "C", "suspension")).events_on(2)[0].asset == 2
+
+
 def test_an_asset_that_is_known_by_other_days_alone_is_left_out(tmp_path: Path) -> None:
     data = data_of(tmp_path, event(3, "D", "suspension"))
     given = data.conditions(data.panel(start=day(2)))
