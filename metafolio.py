@@ -262,14 +262,20 @@ def backtest(
     aum: Annotated[
         float | None, typer.Option(help="Net assets at the start. Default: the product's.", show_default=False)
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run from its last decision, to the same bytes.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a fund on a data set and leave a run folder behind."""
+    """Simulate a fund on a data set and leave a run folder behind.
+
+    A run that is killed, interrupted or out of disk leaves OUT.partial; the same command with --resume goes on with it.
+    """
     from backtest import Dataset, simulate
 
     with progress_bars(show=not quiet and not as_json) as report:
-        run = simulate(Dataset(data), product, out=out, start=start, end=end, aum=aum, progress=report)
+        run = simulate(Dataset(data), product, out=out, start=start, end=end, aum=aum, resume=resume, progress=report)
     finish_run(run, as_json=as_json, quiet=quiet)
 
 

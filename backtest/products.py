@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from backtest.fund_terms import FundTerms
 from backtest.universe import UniverseRule
 from engine import Mandate, load_mandate
-from engine.mandate import NonNegative, Positive, Spec, read_spec
+from engine.mandate import NonNegative, Positive, read_spec
 from risk import DataError, RiskSpec
 from risk.checks import BoolArray
 
@@ -22,8 +23,8 @@ __all__ = ["Product", "Rebalance", "decision_days", "load_product"]
 Rebalance = Literal["daily", "weekly", "monthly"]
 
 
-class Product(Spec):
-    """Terms of one fund.
+class Product(FundTerms):
+    """A fund as sold; its fees and dealing terms are those of `FundTerms`.
 
     Terms listed in `assumed` were never published and are our assumption.
     """
@@ -37,19 +38,33 @@ class Product(Spec):
     score_horizon_days: Annotated[int, Field(ge=1)] = 20
     score_lag_days: Annotated[int, Field(ge=1)] = 2
     aum: Positive = 50e6
-    capacity: Positive | None = None
-    management_fee_annual: NonNegative = 0.01
-    """A twelfth of it is charged on net assets at the start of each month, in advance."""
-    incentive_fee: Annotated[float, Field(ge=0, le=1)] = 0.20
-    """Share of a calendar year's profit after all other charges; a run's last day closes its year."""
     financing_spread_annual: NonNegative = 0.005
-    """Charged on longs beyond net assets."""
+    """Charged on longs beyond net assets, over the currency's rate where the data set has rates."""
+    cash_spread_annual: NonNegative = 0.0
+    """Taken off the rate on cash; without rates cash earns nothing."""
+    day_count: Literal[360, 365] = 365
+    """Days of a year in interest and borrow fees."""
+    participation_limit: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Largest share of a day's dollar volume that is traded in one name; what is beyond waits. Left out: no limit."""
+    fx_hedge: Literal["none", "full"] = "none"
+    """At a decision, cash in foreign currencies is changed into the base currency, or until no currency exposure is left."""
+    fx_cost_bps: NonNegative = 1.0
+    """Of the amount converted."""
+    delisting_returns: dict[str, Annotated[float, Field(ge=-1, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """Return on the last price by cause of a delisting, where the data set says nothing; "" is any other cause, and 0 without it."""
     maximum_prediction_age_days: Annotated[int, Field(ge=0)] = 7
     universe: UniverseRule = UniverseRule()
     risk_model: RiskSpec = RiskSpec()
     signal_factors: bool = True
     """The fund's own signals are factors of its risk model, under no limit: what it bets on is what its book is exposed to."""
     assumed: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _assumed_are_fields(self) -> Product:
+        unknown = sorted(set(self.assumed) - set(type(self).model_fields))
+        if unknown:
+            raise ValueError(f"assumed names no field: {', '.join(unknown)}")
+        return self
 
     def size(self, name: str, given: float | None) -> float:
         """Return net assets in money: those given, or the product's own.
