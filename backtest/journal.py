@@ -12,7 +12,8 @@ import pandas as pd
 
 from backtest.account_rows import asset_rows, factor_rows, group_rows
 from backtest.dataset import Dataset, fingerprint_of
-from backtest.ledger import Day, Ledger
+from backtest.ledger import Ledger
+from backtest.lines import Day
 from backtest.products import Product
 from backtest.run_writer import RunWriter
 from backtest.statistics import statistics
@@ -72,7 +73,7 @@ class Journal:
         """
         forecast = 0.0 if risk is None else risk.volatility
         t, date, before = day.t, self.dates[day.t], day.nav_before
-        gross_return, cost, financing = float(day.pnl.sum()) / before, day.cost / before, day.financing / before
+        gross_return, cost, financing = day.gross / before, day.cost / before, day.financing / before
         before_fees = gross_return - cost - financing
         management, incentive = day.management_fee / before, day.incentive_fee / before
         row = {
@@ -85,27 +86,18 @@ class Journal:
             "management_fee": management,
             "incentive_fee": incentive,
             "net_return": before_fees - management - incentive,
-            "cash": ledger.cash,
+            "cash": ledger.total_cash,
             "gross": float(np.abs(weights).sum()),
             "net": float(weights.sum()),
-            "turnover": sum(abs(trade.value) for trade in day.trades) / before / 2,
+            "turnover": day.traded / before / 2,
             "market_return": self._market_return(t),
             "forecast": forecast,
             "calibrated_forecast": forecast * multiplier,
         }
         self.writer.append("nav", pd.DataFrame([row]))
-        for asset, received in day.gone:
-            self._notice(
-                t, "gone", self.assets[asset], received / before, "booked at the last price and its delisting return"
-            )
-        for asset in day.carried:
-            self._notice(
-                t,
-                "carried order",
-                self.assets[asset],
-                np.nan,
-                "no row or no close on the day of its fill; waits for the next",
-            )
+        for notice in day.notices:
+            name = self.assets[notice.asset] if notice.asset >= 0 else ""
+            self._notice(t, notice.kind, name, notice.amount / before, notice.detail)
         self._positions(day, weights, target, ledger)
         self._trades(day)
         self.writer.append("factor_returns", factor_rows(self.market, t, self.last_weights))
@@ -148,22 +140,20 @@ class Journal:
         )
 
     def _trades(self, day: Day) -> None:
-        if not day.trades:
+        fills = day.fills
+        if not len(fills):
             return
-        rows = [
-            {
-                "date": self.dates[day.t],
-                "decided": self.dates[trade.decided],
-                "asset": self.assets[trade.asset],
-                "reason": trade.reason,
-                "shares": trade.shares,
-                "price": trade.price,
-                "trade": trade.value / day.nav_before,
-                "cost": trade.cost / day.nav_before,
-            }
-            for trade in day.trades
-        ]
-        self.writer.append("trades", pd.DataFrame(rows))
+        trades = {
+            "date": self.dates[day.t],
+            "decided": self.dates[fills.decided],
+            "asset": self.assets[fills.asset],
+            "reason": fills.reason,
+            "shares": fills.shares,
+            "price": fills.price,
+            "trade": fills.value / day.nav_before,
+            "cost": fills.cost / day.nav_before,
+        }
+        self.writer.append("trades", pd.DataFrame(trades))
 
     def _exposures(self, date: pd.Timestamp, decision: Decision, weights: FloatArray, parts: Decomposition) -> None:
         """Write the book's level against every limit, and each factor's share of the forecast volatility."""

@@ -16,7 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from backtest.dataset import Dataset
 from backtest.journal import Journal
-from backtest.ledger import Day, Ledger
+from backtest.ledger import Ledger
+from backtest.ledger_rules import FinancingRule, LedgerRules
+from backtest.lines import Day
+from backtest.market_day import MarketDay
 from backtest.products import Product, decision_days, load_product
 from backtest.run_writer import RunWriter
 from backtest.signals import known_signals, signal_at, signal_exposures
@@ -251,13 +254,9 @@ class _Simulation:
         self.data, self.product, self.mandate, self.market, self.gone = data, product, mandate, market, gone
         self.progress = progress
         self.panel = market.panel
-        self.ledger = Ledger(
-            len(self.panel.assets),
-            nav0,
-            lag=product.lag_days,
-            financing_spread=product.financing_spread_annual,
-            borrow_fee=mandate.costs.borrow_fee_annual,
-        )
+        financing = FinancingRule(spread=product.financing_spread_annual, borrow_fee=mandate.costs.borrow_fee_annual)
+        rules = LedgerRules(lag=product.lag_days, financing=financing, commission=mandate.costs.commission_bps / 1e4)
+        self.ledger = Ledger(self.panel.assets, nav0, rules)
         self.decides = decision_days(self.panel.dates, product.rebalance)
         self.journal = journal
         self.fee_year = _FeeYear(nav0)
@@ -268,7 +267,7 @@ class _Simulation:
         dates = self.panel.dates
         t0 = self._first_decision(first, explicit=explicit)
         # A name on holiday on the first day is ordered at its last close before.
-        self.ledger.price = pd.DataFrame(self.panel.close[: t0 + 1]).ffill().to_numpy()[max(t0 - 1, 0)]
+        self.ledger.start(pd.DataFrame(self.panel.close[: t0 + 1]).ffill().to_numpy()[max(t0 - 1, 0)])
         status, reason = "complete", ""
         done = t0 - 1 if self.journal.writer.state is None else self._restore(self.journal.writer.state)
         t = done
@@ -276,7 +275,7 @@ class _Simulation:
             self.progress("simulation", (t - t0) / (len(dates) - t0))
             day, nav = self._account(t, t0)
             held = self.ledger.weights.copy()
-            self.calibration.add(float(day.pnl.sum()) / day.nav_before)
+            self.calibration.add(day.gross / day.nav_before)
             target = None
             try:
                 if nav <= 0:
@@ -351,10 +350,18 @@ class _Simulation:
     def _account(self, t: int, t0: int) -> tuple[Day, float]:
         """Mark, book what is gone, fill what is due, charge fees, and prove the day."""
         panel, ledger = self.panel, self.ledger
-        dates, has_row = panel.dates, panel.has_row[t]
-        day = ledger.open_day(t, dates[t], panel.returns[t], panel.close[t], has_row)
-        ledger.book_gone(day, self.gone[t], panel.delisting_return)
-        ledger.fill(day, has_row & np.isfinite(panel.close[t]))
+        dates = panel.dates
+        market = MarketDay(
+            t=t,
+            date=dates[t],
+            returns=panel.returns[t],
+            close=panel.close[t],
+            has_row=panel.has_row[t],
+            gone=self.gone[t],
+            delisting_return=panel.delisting_return,
+        )
+        day = ledger.open_day(market)
+        ledger.fill(day, market)
         month_begins = t == t0 or dates[t].month != dates[t - 1].month
         year_begins = t > t0 and dates[t].year != dates[t - 1].year
         # Last year's profit ends at yesterday's close, before today's lines and this month's fee.
@@ -400,7 +407,7 @@ class _Simulation:
         which[decision.assets] = ~decision.frozen
         inside = np.zeros(len(which), dtype=np.bool_)
         inside[decision.assets] = decision.members
-        self.ledger.withdraw_late(t)
+        self.ledger.orders.withdraw_late(t)
         self.ledger.order(t, np.nan_to_num(target), which, ["rebalance" if member else "exit" for member in inside])
         self.journal.decided(t, decision, solution, signal.published, multiplier)
         if conflict is not None:
@@ -411,4 +418,4 @@ class _Simulation:
     def _trim(self, t: int, weights: FloatArray, over: BoolArray) -> None:
         """Order names that drifted beyond the position limit back to the target cap."""
         cap = np.sign(weights) * self.mandate.position_target
-        self.ledger.order(t, cap, over & ~self.ledger.pending, ["trim"] * len(weights))
+        self.ledger.order(t, cap, over & ~self.ledger.orders.pending, ["trim"] * len(weights))
