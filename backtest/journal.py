@@ -12,10 +12,12 @@ import pandas as pd
 
 from backtest.account_rows import asset_rows, factor_rows, group_rows
 from backtest.dataset import Dataset, fingerprint_of
+from backtest.dealing import Dealing, Outcome, deal_table
 from backtest.ledger import Ledger
 from backtest.lines import Day
 from backtest.products import Product
 from backtest.run_writer import RunWriter
+from backtest.share_register import ShareRegister
 from backtest.statistics import statistics
 from backtest.store import Run
 from backtest.strategy import Decision, Market
@@ -62,6 +64,7 @@ class Journal:
         weights: FloatArray,
         target: FloatArray | None,
         ledger: Ledger,
+        register: ShareRegister,
         decision: Decision | None,
         risk: Decomposition | None,
         multiplier: float,
@@ -75,7 +78,7 @@ class Journal:
         t, date, before = day.t, self.dates[day.t], day.nav_before
         gross_return, cost, financing = day.gross / before, day.cost / before, day.financing / before
         before_fees = gross_return - cost - financing
-        management, incentive = day.management_fee / before, day.incentive_fee / before
+        management, incentive = register.lead_fees
         row = {
             "date": date,
             "nav": nav,
@@ -86,6 +89,7 @@ class Journal:
             "management_fee": management,
             "incentive_fee": incentive,
             "net_return": before_fees - management - incentive,
+            "nav_per_share": register.nav_per_share,
             "cash": ledger.total_cash,
             "gross": float(np.abs(weights).sum()),
             "net": float(weights.sum()),
@@ -95,6 +99,8 @@ class Journal:
             "calibrated_forecast": forecast * multiplier,
         }
         self.writer.append("nav", pd.DataFrame([row]))
+        lines = {name: amount for name, amount in day.lines.items() if amount}
+        self.writer.append("lines", pd.DataFrame({"date": date, "line": list(lines), "amount": list(lines.values())}))
         for notice in day.notices:
             name = self.assets[notice.asset] if notice.asset >= 0 else ""
             self._notice(t, notice.kind, name, notice.amount / before, notice.detail)
@@ -255,6 +261,17 @@ class Journal:
         for limit, amount in decision.widened.items():
             self._notice(t, "limit widened", limit, amount, "frozen names that no trade can offset")
 
+    def dealt(self, t: int, dealing: Dealing, register: ShareRegister, nav: float) -> None:
+        """Write what a dealing day did with the requests of investors, and who owns what after it."""
+        if not dealing.deals:
+            return
+        self.writer.append("deals", deal_table(dealing.deals))
+        self.writer.append("shares", register.statement.assign(date=self.dates[t]))
+        for deal in dealing.deals:
+            if deal.outcome is not Outcome.DEALT:
+                kind = f"{deal.kind.value} {deal.outcome.value}"
+                self._notice(t, kind, "", deal.amount / nav, f"{deal.investor}: {deal.detail}")
+
     def relaxed(self, t: int, solution: Solution, conflict: InfeasibleMandate) -> None:
         """Write the limits that gave way because not all could hold, and why."""
         for limit, amount in solution.relaxed.items():
@@ -275,8 +292,9 @@ class Journal:
         rounded = {f"{name}_seconds": round(value, 4) for name, value in seconds.items()}
         self.writer.log_timing({"step": label, **rounded, "peak_megabytes": round(peak, 1)})
 
-    def finish(self, status: str, reason: str, start: pd.Timestamp, end: pd.Timestamp) -> Run:
-        """Write `run.json` and close the run."""
+    def finish(self, status: str, reason: str, start: pd.Timestamp, end: pd.Timestamp, register: ShareRegister) -> Run:
+        """Write who owns the fund, and `run.json`, and close the run."""
+        self.writer.append("shares", register.statement.assign(date=end))
         data, universe = self.data, self.market.universe
         nav, solves = self.writer.table("nav").set_index("date"), self.writer.table("solves")
         counts = self.writer.table("notices")["kind"].value_counts().to_dict()
@@ -291,6 +309,10 @@ class Journal:
                 "features": data.features(),
                 **data.settings.model_dump(mode="json"),
             },
+            "requests_not_reached": [
+                {"date": f"{flow.date:%Y-%m-%d}", "investor": flow.investor, "amount": str(flow.amount)}
+                for flow in register.waiting
+            ],
             "seed": None,
             "start": f"{start:%Y-%m-%d}",
             "end": f"{end:%Y-%m-%d}",

@@ -201,7 +201,7 @@ class RunWriter:
         """Join the parts of every table, write `run.json` and give the folder its final name."""
         with self._disk():
             for name, schema in SCHEMAS.items():
-                if name not in LATER_TABLES:
+                if name not in LATER_TABLES or self._pending.get(name):
                     _write_table(self.final / f"{name}.parquet", schema, self._batches(name))
             text = json.dumps({"format": FORMAT, **record}, indent=2, sort_keys=True, default=str, allow_nan=False)
             _replace(self.final / "run.json", (text + "\n").encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from backtest.dataset import Dataset
+from backtest.events import EventKind
+from backtest.flows import Flows
 from backtest.journal import Journal
 from backtest.ledger import Ledger
 from backtest.ledger_rules import FinancingRule, LedgerRules
 from backtest.lines import Day
-from backtest.market_day import MarketDay
+from backtest.market_day import MarketDay, market_day
 from backtest.products import Product, decision_days, load_product
 from backtest.run_writer import RunWriter
+from backtest.share_register import ShareRegister
 from backtest.signals import known_signals, signal_at, signal_exposures
 from backtest.store import Run, code_fingerprint
 from backtest.strategy import Decision, Market, prepare
@@ -63,6 +66,9 @@ def market_of(
     members = universe(panel, rule, stale_days=data.settings.stale_days)
     _check_width(data, product, members)
     suspended, gone = absence(panel, data.settings.stale_days)
+    conditions = data.conditions(panel)
+    for day, events in (conditions.events or {}).items():
+        suspended[day, [event.asset for event in events if event.kind is EventKind.SUSPENSION]] = True
     # A name that left the universe is still traded out of at what its trading last was.
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
     progress("reading market", 1.0)
@@ -84,7 +90,7 @@ def market_of(
         user=signal_exposures(panel, members, signals, user) if product.signal_factors else user,
         progress=lambda done, total: progress("risk model", done / total),
     )
-    return Market(panel, members, suspended, traded, history, product.risk_model, signals), gone
+    return Market(panel, members, suspended, traded, history, product.risk_model, signals, conditions), gone
 
 
 def _check_width(data: Dataset, product: Product, found: Universe) -> None:
@@ -146,18 +152,6 @@ class _Calibration:
         )
 
 
-@dataclass
-class _FeeYear:
-    """Net asset value at the start of the fee year: incentive fees are on profit since then."""
-
-    start: float
-
-    def incentive(self, nav: float, rate: float) -> float:
-        fee = rate * max(nav - self.start, 0.0)
-        self.start = nav - fee
-        return fee
-
-
 def simulate(
     data: Dataset,
     product: str = "one",
@@ -166,6 +160,7 @@ def simulate(
     start: str | pd.Timestamp | None = None,
     end: str | pd.Timestamp | None = None,
     aum: float | None = None,
+    flows: Flows | None = None,
     resume: bool = False,
     progress: Progress = _silent,
 ) -> Run:
@@ -183,6 +178,8 @@ def simulate(
         Default: the first decision day on which the risk model has its history and predictions are there; the data's end.
     aum : float, optional
         Net asset value at the start, in the data set's currency. Default: the product's.
+    flows : Flows, optional
+        What investors bring and take, or the path of net assets.
     resume : bool
         Go on with an unfinished run from its last decision; the result has the same bytes as that of an undisturbed one.
     progress : callable
@@ -198,17 +195,23 @@ def simulate(
     nav0 = terms.size("aum", aum)
     first, last = _span(data, start, end)
     began = time.perf_counter()
-    inputs = _inputs(data, terms, mandate, first if start is not None else None, last, nav0)
+    inputs = _inputs(data, terms, mandate, first if start is not None else None, last, nav0, flows)
     with RunWriter(Path(out), inputs, resume=resume) as writer, threadpool_limits(1):
         market, gone = market_of(data, terms, mandate, end=last, progress=progress)
         journal = Journal(writer, data, terms, mandate, market, inputs)
         journal.timing("market and risk model", all=time.perf_counter() - began)
-        simulation = _Simulation(data, terms, mandate, market, gone, nav0, journal, progress)
+        simulation = _Simulation(data, terms, mandate, market, gone, nav0, flows, journal, progress)
         return simulation.run(first, explicit=start is not None, began=began)
 
 
 def _inputs(
-    data: Dataset, product: Product, mandate: Mandate, first: pd.Timestamp | None, last: pd.Timestamp, nav0: float
+    data: Dataset,
+    product: Product,
+    mandate: Mandate,
+    first: pd.Timestamp | None,
+    last: pd.Timestamp,
+    nav0: float,
+    flows: Flows | None,
 ) -> dict[str, Any]:
     """Return everything that decides the bytes of a run."""
     return {
@@ -220,6 +223,7 @@ def _inputs(
         "first": None if first is None else f"{first:%Y-%m-%d}",
         "last": f"{last:%Y-%m-%d}",
         "nav0": nav0,
+        "flows": None if flows is None else asdict(flows),
     }
 
 
@@ -239,6 +243,24 @@ def _span(
     return first, last
 
 
+def _ledger_rules(product: Product, mandate: Mandate, *, dividends_inside: bool) -> LedgerRules:
+    return LedgerRules(
+        lag=product.lag_days,
+        financing=FinancingRule(
+            spread=product.financing_spread_annual,
+            cash_spread=product.cash_spread_annual,
+            borrow_fee=mandate.costs.borrow_fee_annual,
+            day_count=product.day_count,
+        ),
+        commission=mandate.costs.commission_bps / 1e4,
+        participation_limit=product.participation_limit,
+        fx_hedge=product.fx_hedge,
+        fx_cost=product.fx_cost_bps / 1e4,
+        dividends_inside=dividends_inside,
+        delisting=product.delisting_returns,
+    )
+
+
 class _Simulation:
     def __init__(
         self,
@@ -248,18 +270,24 @@ class _Simulation:
         market: Market,
         gone: BoolArray,
         nav0: float,
+        flows: Flows | None,
         journal: Journal,
         progress: Progress,
     ) -> None:
         self.data, self.product, self.mandate, self.market, self.gone = data, product, mandate, market, gone
         self.progress = progress
         self.panel = market.panel
-        financing = FinancingRule(spread=product.financing_spread_annual, borrow_fee=mandate.costs.borrow_fee_annual)
-        rules = LedgerRules(lag=product.lag_days, financing=financing, commission=mandate.costs.commission_bps / 1e4)
-        self.ledger = Ledger(self.panel.assets, nav0, rules)
+        conditions = market.conditions
+        self.ledger = Ledger(
+            self.panel.assets,
+            nav0,
+            _ledger_rules(product, mandate, dividends_inside=conditions.dividends_inside),
+            currencies=conditions.currencies,
+            currency=conditions.currency,
+        )
         self.decides = decision_days(self.panel.dates, product.rebalance)
         self.journal = journal
-        self.fee_year = _FeeYear(nav0)
+        self.nav0, self.flows = nav0, flows
         self.calibration = _Calibration(product.risk_model, self.panel.periods_per_year)
         self.decision: Decision | None = None
 
@@ -267,13 +295,17 @@ class _Simulation:
         dates = self.panel.dates
         t0 = self._first_decision(first, explicit=explicit)
         # A name on holiday on the first day is ordered at its last close before.
-        self.ledger.start(pd.DataFrame(self.panel.close[: t0 + 1]).ffill().to_numpy()[max(t0 - 1, 0)])
+        before = max(t0 - 1, 0)
+        self.market.conditions.check_from(self.panel, t0)
+        closes = pd.DataFrame(self.panel.close[: t0 + 1]).ffill().to_numpy()[before]
+        self.ledger.start(closes, fx=self.market.conditions.fx[before])
+        self.register = ShareRegister(self.product, self.nav0, dates[t0], flows=self.flows)
         status, reason = "complete", ""
         done = t0 - 1 if self.journal.writer.state is None else self._restore(self.journal.writer.state)
         t = done
         for t in range(done + 1, len(dates)):
             self.progress("simulation", (t - t0) / (len(dates) - t0))
-            day, nav = self._account(t, t0)
+            day, nav = self._account(t)
             held = self.ledger.weights.copy()
             self.calibration.add(day.gross / day.nav_before)
             target = None
@@ -292,26 +324,28 @@ class _Simulation:
                 nav, held = self._close_run(day)
             risk = self._risk(held)
             self.calibration.forecast(0.0 if risk is None else risk.volatility)
-            self.journal.day(day, nav, held, target, self.ledger, self.decision, risk, self.calibration.multiplier)
+            self.journal.day(
+                day, nav, held, target, self.ledger, self.register, self.decision, risk, self.calibration.multiplier
+            )
             if status != "complete":
                 break
             if self.decides[t]:
                 self.journal.writer.checkpoint(self._state(t))
         self.progress("simulation", 1.0)
         self.journal.timing("run", all=time.perf_counter() - began)
-        return self.journal.finish(status, reason, dates[t0], dates[t])
+        return self.journal.finish(status, reason, dates[t0], dates[t], self.register)
 
     def _state(self, t: int) -> dict[str, Any]:
         """Return what the days after t need of those before, beside the market."""
         return {
             "t": t,
             "last_weights": self.journal.last_weights,
-            **{name: getattr(self, name) for name in ("ledger", "fee_year", "calibration", "decision")},
+            **{name: getattr(self, name) for name in ("ledger", "register", "calibration", "decision")},
         }
 
     def _restore(self, state: Mapping[str, Any]) -> int:
         """Go back to where a checkpoint was written, and return its day."""
-        self.ledger, self.fee_year = state["ledger"], state["fee_year"]
+        self.ledger, self.register = state["ledger"], state["register"]
         self.calibration, self.decision = state["calibration"], state["decision"]
         self.journal.last_weights = state["last_weights"]
         return int(state["t"])
@@ -347,38 +381,36 @@ class _Simulation:
             f"{oldest.days} days old; predictions run from {known[0]:%Y-%m-%d} to {known[-1]:%Y-%m-%d}."
         )
 
-    def _account(self, t: int, t0: int) -> tuple[Day, float]:
-        """Mark, book what is gone, fill what is due, charge fees, and prove the day."""
-        panel, ledger = self.panel, self.ledger
-        dates = panel.dates
-        market = MarketDay(
-            t=t,
-            date=dates[t],
-            returns=panel.returns[t],
-            close=panel.close[t],
-            has_row=panel.has_row[t],
-            gone=self.gone[t],
-            delisting_return=panel.delisting_return,
-        )
+    def _account(self, t: int) -> tuple[Day, float]:
+        """Mark, book what happened, fill what is due, charge fees, prove the day, and deal with investors at its close."""
+        ledger, register = self.ledger, self.register
+        market = self._market_day(t)
         day = ledger.open_day(market)
         ledger.fill(day, market)
-        month_begins = t == t0 or dates[t].month != dates[t - 1].month
-        year_begins = t > t0 and dates[t].year != dates[t - 1].year
-        # Last year's profit ends at yesterday's close, before today's lines and this month's fee.
-        incentive = self.fee_year.incentive(day.nav_before, self.product.incentive_fee) if year_begins else 0.0
-        management = (
-            max(day.nav_before - incentive, 0.0) * self.product.management_fee_annual / 12 if month_begins else 0.0
-        )
-        ledger.charge_fees(day, management, incentive)
-        return day, ledger.close_day(day)
+        if self.decides[t]:
+            ledger.sweep(day)
+        charges = register.open_day(market.date, day.nav_before)
+        ledger.charge_fees(day, charges.management_fee, charges.incentive_fee)
+        nav = ledger.close_day(day)
+        register.close_day(nav)
+        if nav > 0:  # a bankrupt fund deals no more
+            dealing = register.deal()
+            ledger.charge_fees(day, dealing.management_fee, dealing.incentive_fee)
+            ledger.deal(day, subscription=dealing.subscription, redemption=dealing.redemption)
+            self.journal.dealt(t, dealing, register, nav)
+            nav = ledger.close_day(day)
+        return day, nav
+
+    def _market_day(self, t: int) -> MarketDay:
+        conditions = self.market.conditions
+        return market_day(self.panel, conditions, t, gone=self.gone[t], lists_events=conditions.events is not None)
 
     def _close_run(self, day: Day) -> tuple[float, FloatArray]:
-        """Charge the fee on the unfinished year, and return net assets and weights after it.
+        """Charge the fee on the unfinished period, and return net assets and weights after it.
 
         After the day's decision: that the run ends here is nothing that a decision may know.
         """
-        fee = self.fee_year.incentive(self.ledger.nav, self.product.incentive_fee)
-        self.ledger.charge_fees(day, 0.0, fee)
+        self.ledger.charge_fees(day, 0.0, self.register.finish(self.ledger.nav).incentive_fee)
         return self.ledger.close_day(day), self.ledger.weights.copy()
 
     def _decide(self, t: int, nav: float) -> FloatArray | None:
@@ -388,7 +420,10 @@ class _Simulation:
         if signal is None:  # and what is wrong with it is raised here
             signal = signal_at(self.data, self.product, self.mandate, self.panel, self.market.universe, t)
         before, multiplier = self.ledger.expected_weights(t), self.calibration.multiplier
-        decision = prepare(self.market, t, signal.meta, before, nav, self.mandate, multiplier=multiplier)
+        lowest = None
+        if self.market.conditions.available is not None or self.market.conditions.events is not None:
+            lowest = self.ledger.lowest_weights(t, self._market_day(t))
+        decision = prepare(self.market, t, signal.meta, before, nav, self.mandate, multiplier=multiplier, lowest=lowest)
         prepared = time.perf_counter()
         try:
             decision, solution, conflict = solve_by_mandate(decision, self.mandate)

@@ -42,7 +42,20 @@ SCHEMAS: dict[str, pa.Schema] = {
     "nav": _schema(
         "date",
         "",
-        "nav gross_return cost financing return_before_fees management_fee incentive_fee net_return cash gross net turnover market_return forecast calibrated_forecast",
+        "nav gross_return cost financing return_before_fees management_fee incentive_fee net_return nav_per_share cash gross net turnover market_return forecast calibrated_forecast",
+    ),
+    "lines": _schema("date", "line", "amount"),
+    "deals": _schema(
+        "date requested",
+        "investor kind outcome detail",
+        "amount units price management_fee incentive_fee",
+        {"series": pa.int64()},
+    ),
+    "shares": _schema(
+        "date opened",
+        "investor",
+        "units nav_per_unit high_water_mark accrued_fee value",
+        {"series": pa.int64()},
     ),
     "weights": _schema("date", "asset", "target weight"),
     "positions": _schema("date", "asset", "shares price value pnl"),

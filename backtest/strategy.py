@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backtest.conditions import Conditions
 from backtest.signals import Signal
 from backtest.universe import Universe
 from engine import Mandate, Problem, TradeCosts
@@ -16,7 +17,7 @@ from engine.metamodel import MetaModel, grinold_alpha
 from risk import DataError, FactorHistory, FactorModel, Panel, RiskSpec, estimate
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["Decision", "Market", "prepare", "trade_costs"]
+__all__ = ["Decision", "Market", "borrow_cost", "prepare", "trade_costs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class Market:
     spec : RiskSpec
     signals : mapping of int to Signal
         The meta model of each decision day on which there is one.
+    conditions : Conditions
+        Events, currencies, interest and borrow on the panel's days.
     """
 
     panel: Panel
@@ -45,6 +48,7 @@ class Market:
     history: FactorHistory
     spec: RiskSpec
     signals: Mapping[int, Signal]
+    conditions: Conditions
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +90,33 @@ class Decision:
     sector: tuple[str, ...]
 
 
-def trade_costs(rule: CostRule, model: FactorModel, traded_value: FloatArray, nav: float, year: int) -> TradeCosts:
+def borrow_cost(rule: CostRule, conditions: Conditions, t: int) -> FloatArray:
+    """Return what it costs a year to be short of each asset, as known at the close of t, shape (N,).
+
+    The dated fee, or the mandate's own where none is known, and what the rebate falls short of the currency's rate. A short that earns
+    more than it pays is priced as free: a negative price would make both legs of one name a profit.
+    """
+    fee = np.full(len(conditions.currency), rule.borrow_fee_annual)
+    if conditions.borrow_fee is not None:
+        fee = np.where(np.isnan(conditions.borrow_fee[t]), fee, conditions.borrow_fee[t])
+    if conditions.rebate is not None:
+        rate = 0.0 if conditions.rates is None else np.nan_to_num(conditions.rates[t])[conditions.currency]
+        fee = fee + np.nan_to_num(rate - conditions.rebate[t])
+    price: FloatArray = np.maximum(fee, 0.0)
+    return price
+
+
+def trade_costs(
+    rule: CostRule, model: FactorModel, traded_value: FloatArray, borrow: FloatArray, nav: float, year: int
+) -> TradeCosts:
     """Return trading costs by the square-root law at this net asset value.
 
     Parameters
     ----------
     traded_value : ndarray of shape (N,)
         Daily dollar volume, in the fund's currency; positive where the rule has an impact.
+    borrow : ndarray of shape (n,)
+        Cost of being short, per year.
     nav : float
     year : int
         Trading days in a year.
@@ -121,7 +145,7 @@ def trade_costs(rule: CostRule, model: FactorModel, traded_value: FloatArray, na
         impact=rule.impact_coefficient * daily * np.sqrt(nav / traded_value)
         if rule.impact_coefficient > 0
         else 0 * daily,
-        borrow=np.full(len(X), rule.borrow_fee_annual),
+        borrow=borrow,
         annualisation=year / rule.expected_holding_days,
     )
 
@@ -136,6 +160,7 @@ def prepare(
     *,
     multiplier: float = 1.0,
     restricted: BoolArray | None = None,
+    lowest: FloatArray | None = None,
 ) -> Decision:
     """Return the portfolio problem of day t.
 
@@ -152,6 +177,8 @@ def prepare(
         volatility limit is on the product.
     restricted : bool ndarray of shape (N,), optional
         Names that may not be traded: they stay where they are.
+    lowest : ndarray of shape (N,), optional
+        Lowest weights that can be borrowed, <= `holdings`; -inf where there is no limit.
 
     Raises
     ------
@@ -187,7 +214,8 @@ def prepare(
     before = holdings[assets]
     may_not_open = ~members | (locked & ~held)[assets]
     cap = np.where(may_not_open, 0.0, mandate.position_target)
-    lower, upper = np.where(frozen, before, -cap), np.where(frozen, before, cap)
+    floor = -cap if lowest is None else np.maximum(-cap, lowest[assets])
+    lower, upper = np.where(frozen, before, floor), np.where(frozen, before, cap)
     limits = mandate_limits(mandate, model, country=country, sector=sector, benchmark=benchmark)
     limits, widened = widen_to_reach(limits, lower, upper)
     problem = Problem(
@@ -199,7 +227,14 @@ def prepare(
         volatility_limit=None if mandate.volatility_limit is None else mandate.volatility_limit / multiplier,
         risk_aversion=mandate.risk_aversion,
         holdings=before,
-        costs=trade_costs(mandate.costs, model, market.traded_value[t][assets], nav, panel.periods_per_year),
+        costs=trade_costs(
+            mandate.costs,
+            model,
+            market.traded_value[t][assets],
+            borrow_cost(mandate.costs, market.conditions, t)[assets],
+            nav,
+            panel.periods_per_year,
+        ),
         turnover_limit=mandate.turnover_limit,
     )
     return Decision(problem, assets, members, frozen, meta, scores, scale, benchmark, widened, country, sector)

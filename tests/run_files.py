@@ -72,6 +72,7 @@ def _nav(rng: np.random.Generator, dates: pd.DatetimeIndex) -> pd.DataFrame:
             "management_fee": management,
             "incentive_fee": incentive,
             "net_return": net,
+            "nav_per_share": 100 * np.cumprod(1 + net),
             "cash": nav,
             "gross": 4.5 + 0.3 * np.sin(np.arange(n) / 40),
             "net": rng.normal(0, 0.002, n),
