@@ -262,6 +262,13 @@ def backtest(
     aum: Annotated[
         float | None, typer.Option(help="Net assets at the start. Default: the product's.", show_default=False)
     ] = None,
+    flows: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or Parquet of date, investor, amount (above 0 subscribes, below redeems), or of date, aum: a path of net assets.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished run from its last decision, to the same bytes.")
     ] = False,
@@ -273,9 +280,13 @@ def backtest(
     A run that is killed, interrupted or out of disk leaves OUT.partial; the same command with --resume goes on with it.
     """
     from backtest import Dataset, simulate
+    from backtest.flows import read_flows
 
+    money = None if flows is None else read_flows(flows)
     with progress_bars(show=not quiet and not as_json) as report:
-        run = simulate(Dataset(data), product, out=out, start=start, end=end, aum=aum, resume=resume, progress=report)
+        run = simulate(
+            Dataset(data), product, out=out, start=start, end=end, aum=aum, flows=money, resume=resume, progress=report
+        )
     finish_run(run, as_json=as_json, quiet=quiet)
 
 

@@ -67,8 +67,10 @@ def market_of(
     _check_width(data, product, members)
     suspended, gone = absence(panel, data.settings.stale_days)
     conditions = data.conditions(panel)
-    for day, events in (conditions.events or {}).items():
-        suspended[day, [event.asset for event in events if event.kind is EventKind.SUSPENSION]] = True
+    if conditions.events:
+        suspended = suspended.copy()
+        for day, events in conditions.events.items():
+            suspended[day, [event.asset for event in events if event.kind is EventKind.SUSPENSION]] = True
     # A name that left the universe is still traded out of at what its trading last was.
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
     progress("reading market", 1.0)

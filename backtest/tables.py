@@ -25,7 +25,7 @@ __all__ = ["Kind", "Table", "find_table", "parse_date"]
 # Text columns of the data set: a CSV reader left to guess would read the asset "0700" as the number 700.
 TEXT_COLUMNS = (
     *("asset", "model", "country", "sector", "name", "industry", "currency"),
-    *("kind", "new_asset", "cause"),
+    *("kind", "new_asset", "cause", "investor"),
 )
 READ_FAILURES = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError)
 
