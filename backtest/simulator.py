@@ -22,6 +22,7 @@ from backtest.ledger import Ledger
 from backtest.ledger_rules import FinancingRule, LedgerRules
 from backtest.lines import Day
 from backtest.market_day import MarketDay, market_day
+from backtest.prepared_market import PreparedMarket
 from backtest.products import Product, decision_days, load_product
 from backtest.run_writer import RunWriter
 from backtest.share_register import ShareRegister
@@ -29,6 +30,7 @@ from backtest.signals import known_signals, signal_at, signal_exposures
 from backtest.store import Run, code_fingerprint
 from backtest.strategy import Decision, Market, prepare
 from backtest.tables import parse_date
+from backtest.trial_ledger import note_trial
 from backtest.universe import Universe, absence, trailing_median, universe
 from engine import InfeasibleMandate, Mandate, Solution, SolverFailure, optimize
 from engine.relaxation import relax
@@ -36,7 +38,7 @@ from risk import DataError, Decomposition, RiskSpec, decompose, factor_history
 from risk.calibration import forecast_multiplier
 from risk.checks import BoolArray, FloatArray
 
-__all__ = ["market_of", "simulate", "solve_by_mandate"]
+__all__ = ["market_of", "run_inputs", "run_span", "simulate", "solve_by_mandate"]
 
 Progress = Callable[[str, float], None]
 
@@ -156,7 +158,7 @@ class _Calibration:
 
 def simulate(
     data: Dataset,
-    product: str = "one",
+    product: str | tuple[Product, Mandate] = "one",
     *,
     out: str | Path,
     start: str | pd.Timestamp | None = None,
@@ -164,6 +166,7 @@ def simulate(
     aum: float | None = None,
     flows: Flows | None = None,
     resume: bool = False,
+    prepared: PreparedMarket | None = None,
     progress: Progress = _silent,
 ) -> Run:
     """Return the finished run of a product on a data set; its folder is `out`.
@@ -171,8 +174,8 @@ def simulate(
     Parameters
     ----------
     data : Dataset
-    product : str
-        ``one``, ``supreme`` or the path of a product TOML file.
+    product : str, or pair of Product and Mandate
+        ``one``, ``supreme`` or the path of a product TOML file; or the terms themselves.
     out : path-like
         Must not exist. Nothing appears there until the run is complete, stopped or bankrupt; until then it is in
         ``out.partial``.
@@ -184,6 +187,8 @@ def simulate(
         What investors bring and take, or the path of net assets.
     resume : bool
         Go on with an unfinished run from its last decision; the result has the same bytes as that of an undisturbed one.
+    prepared : PreparedMarket, optional
+        Market and risk model that several runs share. Default: made here.
     progress : callable
         Called with the stage and the share done.
 
@@ -192,21 +197,31 @@ def simulate(
     DataError
         If data, dates, size or product cannot be used: nothing is left then. If the run cannot be written, or its inputs or
         code changed before it is resumed: what there is stays.
+
+    Warns
+    -----
+    TrialNotRecorded
+        If the trial ledger beside `out` cannot be written. The run itself is whole.
     """
-    terms, mandate = load_product(product)
+    terms, mandate = load_product(product) if isinstance(product, str) else product
     nav0 = terms.size("aum", aum)
-    first, last = _span(data, start, end)
+    first, last = run_span(data, start, end)
     began = time.perf_counter()
-    inputs = _inputs(data, terms, mandate, first if start is not None else None, last, nav0, flows)
+    inputs = run_inputs(data, terms, mandate, first if start is not None else None, last, nav0, flows)
     with RunWriter(Path(out), inputs, resume=resume) as writer, threadpool_limits(1):
-        market, gone = market_of(data, terms, mandate, end=last, progress=progress)
+        if prepared is None:
+            market, gone = market_of(data, terms, mandate, end=last, progress=progress)
+        else:
+            market, gone = prepared.serve(inputs)
         journal = Journal(writer, data, terms, mandate, market, inputs)
         journal.timing("market and risk model", all=time.perf_counter() - began)
         simulation = _Simulation(data, terms, mandate, market, gone, nav0, flows, journal, progress)
-        return simulation.run(first, explicit=start is not None, began=began)
+        run = simulation.run(first, explicit=start is not None, began=began)
+    note_trial(run)
+    return run
 
 
-def _inputs(
+def run_inputs(
     data: Dataset,
     product: Product,
     mandate: Mandate,
@@ -229,9 +244,16 @@ def _inputs(
     }
 
 
-def _span(
+def run_span(
     data: Dataset, start: str | pd.Timestamp | None, end: str | pd.Timestamp | None
 ) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the first and the last day of a run; by default those of the data.
+
+    Raises
+    ------
+    DataError
+        If one of them is outside the data, or the first is after the last.
+    """
     dates = data.dates()
     first = dates[0] if start is None else parse_date("start", start)
     last = dates[-1] if end is None else parse_date("end", end)
