@@ -490,6 +490,64 @@ def risk(
         raise typer.Exit(HARD_BREACH)
 
 
+@app.command()
+def trials(
+    place: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|FOLDER", help="A finished run, or a folder that holds runs.", show_default=False),
+    ],
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another folder whose trials count; may be given several times.", show_default=False),
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="First record the runs that lie there and are not in the ledger.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the backtests that were made, and judge a run by all of them on its data set.
+
+    Every finished backtest is recorded in metafolio-trials.sqlite beside its run folder; ledgers in the folders below count too.
+    """
+    from backtest import Run
+    from backtest.trial_folder import read_folder
+    from backtest.trial_ledger import record_trial
+    from backtest.trial_report import trial_report
+    from reports.cells import integer, number
+
+    is_run = (place / "run.json").is_file()
+    folder = place.resolve().parent if is_run else place
+    found = read_folder(folder, also=also or [])
+    if record:
+        for run in found.unrecorded:
+            record_trial(run)
+        found = read_folder(folder, also=also or [])
+    judged = trial_report(Run(place), also=also or []) if is_run else None
+    listed = found.trials if judged is None else judged.family
+    lacking = len(found.unrecorded)
+
+    def lines(console: Console) -> None:
+        table = Table("recorded", "run", "data set", "product", "from", "to", "status", box=None, pad_edge=False)
+        for name in ("sessions", "before fees", "net", "times"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for trial in listed:
+            at = trial.last_recorded[:16].replace("T", " ") or "not in the ledger"
+            data = f"{trial.data_name} {trial.fingerprint[:8]}"
+            ratios = (number(ratio) for ratio in (trial.sharpe_before_fees, trial.sharpe_net))
+            texts = (at, trial.run, data, trial.product, trial.start, trial.end, trial.status)
+            table.add_row(*map(escape, texts), integer(len(trial.returns)), *ratios, integer(trial.times))
+        console.print(table, highlight=False)
+        show_lines(["before fees, net: Sharpe ratios a year over the trial's own sessions; recorded: UTC"], console)
+        if judged is not None:
+            show_lines(["", *judged.lines()], console)
+        elif lacking or found.unreadable:
+            show_lines([f"{lacking} not in the ledger; --record adds them", *found.unreadable], console)
+
+    result = {"trials": [trial.to_dict() for trial in listed], "unrecorded": lacking, "unreadable": found.unreadable}
+    emit(result | {"report": judged and judged.to_dict()}, lines, as_json=as_json, quiet=quiet)
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 the work failed (one paragraph says why), 2 bad usage, 3 a hard limit is breached."""
     from engine import InfeasibleMandate, SolverFailure
