@@ -53,7 +53,7 @@ def collect_actions(market: MarketDay, assets: tuple[str, ...]) -> Actions:
     ------
     DataError
         If an event is of an asset that the ledger does not know, lacks a number that it needs, or is an ex-date of an asset
-        without a row.
+        without a row; if an asset is spun off and spins off on the same day.
     """
     ratio, dividend, spun = np.ones(len(assets)), np.zeros(len(assets)), []
     for event in market.events or ():
@@ -64,6 +64,13 @@ def collect_actions(market: MarketDay, assets: tuple[str, ...]) -> Actions:
             dividend[event.asset] += event.amount
         elif event.kind is EventKind.SPIN_OFF:
             spun.append(event)
+    parents = {event.asset for event in spun}
+    for event in spun:
+        if event.new_asset in parents:
+            raise DataError(
+                f"{market.date:%Y-%m-%d}: {assets[event.new_asset]!r} is spun off from {assets[event.asset]!r} and spins off a "
+                "company itself. Date one of the two on another day."
+            )
     spin_offs = tuple(SpinOff(event.asset, event.new_asset, event.ratio * ratio[event.asset]) for event in spun)
     return Actions(ratio, dividend, spin_offs)
 

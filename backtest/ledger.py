@@ -149,8 +149,9 @@ class Ledger:
     def lowest_weights(self, t: int, market: MarketDay) -> FloatArray:
         """Return the lowest weights that a decision of day t can ask for, shape (N,): `most_short`, or the short that is held."""
         limit = self.most_short(market)
-        room = np.where(np.isfinite(limit), limit * np.nan_to_num(self.price) * self._rate / self.nav, np.inf)
-        return np.minimum(self.expected_weights(t), -room)
+        known, price = np.isfinite(limit), np.nan_to_num(self.price) * self._rate
+        lowest = np.where(known, -np.where(known, limit, 0.0) * price / self.nav, -np.inf)
+        return np.minimum(self.expected_weights(t), lowest)
 
     # Before the first day.
 

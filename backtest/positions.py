@@ -118,6 +118,8 @@ class Positions:
         gain[first] = self.shares[first] * worth[first] - self.value[first]
 
         out = actions.dividend.copy() if dividends_inside else np.zeros_like(worth)
+        guessed = self.estimated & ~priced
+        out[guessed] = np.minimum(out, worth)[guessed]  # a price that was never seen refutes no dividend
         price = np.where(priced, close, (worth - out) / ratio)
         in_kind = self._value_spin_offs(actions, worth - out, price, rate)
         if dividends_inside:
@@ -127,7 +129,7 @@ class Positions:
         price = np.where(priced | self.estimated, price, left / ratio)
 
         moved = priced & np.isfinite(self.price) & np.isfinite(market.returns) & ~first
-        factor = np.where(moved, left / price, ratio)
+        factor = np.divide(left, price, out=ratio.copy(), where=moved)
         kept = np.zeros_like(row) if market.events is None else np.abs(factor - ratio) <= SAME * ratio
         factor = np.where(kept, ratio, factor)
         before, exact, value = self.shares, self.shares * ratio, self.value + gain - self.shares * out
@@ -139,7 +141,8 @@ class Positions:
         for spin_off in actions.spin_offs:
             self.add(spin_off.child, before[spin_off.parent] * spin_off.ratio)
         dividend = before * actions.dividend
-        profit = gain + rounding + (-dividend if dividends_inside else before * in_kind)
+        # What was spun off is no profit where returns hold it: it only moves from parent to child.
+        profit = gain + rounding - before * (out - in_kind if dividends_inside else -in_kind)
         listed = market.events is not None
         return Mark(profit, dividend, factor, (before != 0) & moved & ~kept & listed)
 
