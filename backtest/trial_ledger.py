@@ -160,7 +160,7 @@ def _trial(row: dict[str, Any], ledger: Path) -> Trial:
         for name in ("sharpe_before_fees", "sharpe_net"):
             row[name] = np.nan if row[name] is None else row[name]
         trial = Trial(**{field.name: row[field.name] for field in fields(Trial)})
-        if trial.key != row["key"]:
+        if trial.key != row["key"] or len(trial.returns) != row["sessions"]:
             raise ValueError("its content is not what was recorded")
     except (ValueError, TypeError, zlib.error) as error:
         raise TrialLedgerError(

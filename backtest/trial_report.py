@@ -31,12 +31,14 @@ from backtest.trial_folder import read_folder
 from backtest.trials import Trial, trial_of
 from risk.checks import FloatArray, freeze
 
-__all__ = ["Evidence", "TrialMatrix", "TrialReport", "align_trials", "trial_report"]
+__all__ = ["Evidence", "TrialMatrix", "TrialReport", "align_trials", "judge", "trial_report"]
 
 LEAST_SHARE = 0.5
 """Of the run's sessions that must stay common to all trials of the matrix."""
 BLOCKS, BLOCK_DAYS = 16, 10
 """Blocks of the test for overfitting, and the least days of one."""
+NOISE_RANGE = ((2, 0.02, 0.95), (5, 0.13, 0.89), (20, 0.19, 0.83), (100, 0.26, 0.73), (1000, 0.33, 0.68))
+"""From so many trials on, between what the probability of overfitting of trials without skill lies in nine data sets of ten (docs/statistics.md)."""
 DRAWS = 2000
 """Of the noise maximum: no p-value is below 1/2001."""
 
@@ -287,9 +289,10 @@ def _evidence_lines(found: Evidence, place: int, trials: int, year: int) -> list
     if over is None:
         lines.append(f"probability of backtest overfitting: none, for {found.overfitting_note}")
     else:
+        _, low, high = max(row for row in NOISE_RANGE if row[0] <= over.trials)
         lines.append(
             f"probability of backtest overfitting {over.probability:.2f} over {over.trials} trials, this run the pick of "
-            f"{found.picked:.0%} of halves; weak for one data set: without any skill it lies between 0.33 and 0.68 in nine of ten"
+            f"{found.picked:.0%} of halves; weak: of so many trials without skill nine data sets of ten show {low:.2f} to {high:.2f}"
         )
     lengths = [
         f"{sessions / year:.1f} years" if math.isfinite(sessions) else "no length"
