@@ -113,26 +113,23 @@ class Positions:
         r = np.where(row, np.nan_to_num(market.returns), 0.0)
         worth = self.price * (1 + r)  # of one share of yesterday, with all that it pays out today
         gain = np.where(row & (self.value != 0), self.value * r, 0.0)
-        first = self.estimated & priced
-        worth[first] = close[first] * ratio[first]
-        gain[first] = self.shares[first] * worth[first] - self.value[first]
 
-        out = actions.dividend.copy() if dividends_inside else np.zeros_like(worth)
-        guessed = self.estimated & ~priced
-        out[guessed] = np.minimum(out, worth)[guessed]  # a price that was never seen refutes no dividend
-        price = np.where(priced, close, (worth - out) / ratio)
-        in_kind = self._value_spin_offs(actions, worth - out, price, rate)
+        out = actions.dividend if dividends_inside else np.zeros_like(worth)
+        left = self._less(worth, out)
+        price = np.where(priced, close, left / ratio)
+        in_kind = self._value_spin_offs(actions, left, price, rate)
         if dividends_inside:
-            out += in_kind
-        left = worth - out
+            out = out + in_kind
+        left = self._less(worth, out)
         self._refuse(left < 0, left, market, "a share's value after the day's return and dividend must not be negative")
-        price = np.where(priced | self.estimated, price, left / ratio)
+        price = np.where(priced | np.isnan(worth), price, left / ratio)
 
-        moved = priced & np.isfinite(self.price) & np.isfinite(market.returns) & ~first
+        moved = priced & np.isfinite(self.price) & np.isfinite(market.returns) & ~self.estimated
         factor = np.divide(left, price, out=ratio.copy(), where=moved)
         kept = np.zeros_like(row) if market.events is None else np.abs(factor - ratio) <= SAME * ratio
         factor = np.where(kept, ratio, factor)
         before, exact, value = self.shares, self.shares * ratio, self.value + gain - self.shares * out
+        # What a return is rounded by; on its first close, all that a position received without one turns out to be worth.
         rounding = np.where(kept & row & (before != 0), exact * price - value, 0.0)
         self.value = value + rounding
         self.shares = np.where(kept, exact, np.divide(value, price, out=np.zeros_like(value), where=value != 0))
@@ -145,6 +142,11 @@ class Positions:
         profit = gain + rounding - before * (out - in_kind if dividends_inside else -in_kind)
         listed = market.events is not None
         return Mark(profit, dividend, factor, (before != 0) & moved & ~kept & listed)
+
+    def _less(self, worth: FloatArray, out: FloatArray) -> FloatArray:
+        """Return what is left of a share that pays something out; a price that was never seen refutes no payment."""
+        left = worth - out
+        return np.where(self.estimated, np.maximum(left, 0.0), left)
 
     def _value_spin_offs(self, actions: Actions, left: FloatArray, price: FloatArray, rate: FloatArray) -> FloatArray:
         """Return what is spun off for each share of yesterday, in its own currency, shape (N,).

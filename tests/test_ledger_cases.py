@@ -77,6 +77,21 @@ def test_shares_stay_exact_where_returns_are_rounded_to_six_decimals() -> None:
     assert notices(day) == []
 
 
+def test_an_order_stays_exact_where_returns_are_rounded() -> None:
+    book = Book(1_000_000, {})
+    book.order(A=600)
+    day = book.pass_day(MONDAY, r={"A": 0.0074004}, close={"A": 50.37})
+    assert day.fills.shares.tolist() == [600.0]
+
+
+def test_a_return_that_differs_from_the_close_by_more_than_rounding_is_followed() -> None:
+    book = long()
+    # A return of 0.741 % says 50,370.50, and the close of 50.37 then 1,000.01 shares.
+    day = book.pass_day(MONDAY, r={"A": 0.00741}, close={"A": 50.37})
+    assert notices(day) == [("restated", "")]
+    book.check(day, cash=950_000, shares={"A": 50_370.5 / 50.37}, value={"A": 50_370.5}, nav=1_000_370.5, price=370.5)
+
+
 @pytest.mark.parametrize(("book", "shares"), [(long(), 2_000), (short(), -2_000)])
 def test_a_split_that_no_event_tells_is_restated_and_said_so(book: Book, shares: float) -> None:
     day = book.pass_day(MONDAY, close={"A": 25.0})
@@ -174,6 +189,21 @@ def test_a_spin_off(sign: int, cash: float, nav: float, rules: LedgerRules) -> N
     )
     assert day.pnl[0] == pytest.approx(sign * 1_000, abs=0.005)
     assert notices(day) == []
+
+
+def test_a_spin_off_counts_for_each_share_after_a_split_of_the_day() -> None:
+    book = long()
+    # 2,000 shares at 21.50, and 0.1 x 2,000 of C at 40: 51,000.
+    both = [event(EventKind.SPLIT, "A", ratio=2), event(EventKind.SPIN_OFF, "A", ratio=0.1, new="C")]
+    day = book.pass_day(MONDAY, r={"A": 0.02}, close={"A": 21.5}, events=both)
+    book.check(
+        day,
+        cash=950_000,
+        shares={"A": 2_000, "C": 200},
+        value={"A": 43_000, "C": 8_000},
+        nav=1_001_000,
+        price=1_000,
+    )
 
 
 def test_an_order_pending_over_a_spin_off_keeps_its_shares() -> None:

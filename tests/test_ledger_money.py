@@ -5,11 +5,13 @@ Each book starts on Friday 2024-01-05; to Monday it is three days.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from ledger_book import Book, event
 
 from backtest.events import EventKind
 from backtest.ledger_rules import FinancingRule, LedgerRules
+from engine import TradeCosts
 from risk import DataError
 
 MONDAY, TUESDAY = "2024-01-08", "2024-01-09"
@@ -190,6 +192,24 @@ def test_a_trade_in_euros_settles_in_euros_and_the_cash_moves_with_the_currency(
 
 
 @pytest.mark.parametrize("sign", [1, -1])
+def test_a_trade_in_euros_costs_euros(sign: int) -> None:
+    book = euros(1_000_000, {}, rules=LedgerRules(commission=1e-4))
+    book.ledger.set_costs(np.ones(4, dtype=bool), TradeCosts([6e-4] * 4, [0.0] * 4, annualisation=10), 1_000_000)
+    book.order(C=sign * 500)
+    day = book.pass_day(MONDAY)
+    # 5 and 1 basis points of 20,000 euros are 10 and 2 euros, 11.00 and 2.20 dollars.
+    book.check(
+        day,
+        cash={"USD": 1_000_000, "EUR": -sign * 20_000 - 12},
+        shares={"C": sign * 500},
+        value={"C": sign * 22_000},
+        nav=1_000_000 - 13.20,
+        spread=-11.00,
+        commission=-2.20,
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
 def test_a_sweep_converts_the_cash_of_a_trade_at_a_cost(sign: int) -> None:
     book = euros(1_000_000, {}, rules=LedgerRules(fx_cost=2e-4))
     book.order(C=sign * 500)
@@ -278,6 +298,27 @@ def test_a_merger_across_currencies(sign: int) -> None:
         value={"C": sign * 24_000},
         nav=1_000_000 + sign * 2_000,
         price=sign * 2_000,
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_merger_into_an_asset_abroad_without_a_close(sign: int) -> None:
+    book = Book(1_000_000 - sign * 50_000, {"A": sign * 1_000}, currency={"D": "EUR"}, fx={"EUR": 1.10})
+    # A share of 50 dollars becomes 2 of D: 25 dollars, 20 euros of 1.25, each.
+    swap = [event(EventKind.MERGER, "A", ratio=2, new="D")]
+    day = book.pass_day(MONDAY, shut="A", fx={"EUR": 1.25}, events=swap)
+    held = {"cash": 1_000_000 - sign * 50_000, "shares": {"D": sign * 2_000}}
+    book.check(day, **held, value={"D": sign * 50_000}, nav=1_000_000)
+    assert book.ledger.price[3] == pytest.approx(20.0)
+    del book.close["A"]
+    day = book.pass_day(TUESDAY, close={"D": 21.0}, fx={"EUR": 1.20})
+    book.check(
+        day,
+        **held,
+        value={"D": sign * 50_400},
+        nav=1_000_000 + sign * 400,
+        fx=-sign * 40_000 * 0.05,
+        price=sign * 2_000 * 1.20,
     )
 
 
