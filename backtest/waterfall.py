@@ -17,14 +17,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from backtest.lines import COST_LINES as COST
+from backtest.lines import FINANCING_LINES as FINANCING
+from backtest.lines import GROSS_LINES as GROSS
 from backtest.linking import Period, link
 from risk import DataError
 
 __all__ = ["COST", "FEES", "FINANCING", "FLOWS", "GROSS", "daily_parts", "waterfall"]
 
-GROSS = ("price", "dividend", "delisting", "fx")
-COST = ("spread", "commission", "impact", "fx_cost")
-FINANCING = ("debit_interest", "credit_interest", "rebate", "borrow_fee")
 FEES = ("management_fee", "incentive_fee")
 FLOWS = ("subscription", "redemption")
 TOTALS = {

@@ -12,13 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from backtest.statistics import Unit
+from backtest.statistic import Band, Unit
 
 __all__ = [
     "UNKNOWN",
     "Cell",
     "Column",
     "Table",
+    "band_text",
     "basis_points",
     "date",
     "integer",
@@ -104,23 +105,35 @@ def date(value: Any) -> str:
 
 def with_unit(value: float, unit: Unit) -> str:
     """Return a statistic's value as its unit is read: fractions as percent, multiples with an x."""
-    if unit is Unit.COUNT:
+    if unit in (Unit.COUNT, Unit.SESSIONS):
         return integer(value)
-    if unit is Unit.RATIO:
-        return number(value, 2)
+    if unit in (Unit.RATIO, Unit.SLOPE):
+        return number(value, 2 if unit is Unit.RATIO else 3)
     if unit in (Unit.MULTIPLE, Unit.MULTIPLE_PER_YEAR):
         text = number(value, 2 if unit is Unit.MULTIPLE else 1)
         return text if text == UNKNOWN else f"{text}\N{MULTIPLICATION SIGN}"
     return percent(value, 2 if abs(value) < 0.1 else 1)
 
 
+def band_text(band: Band | None, unit: Unit) -> str:
+    """Return an interval in the unit of its statistic; empty where there is none.
+
+    Examples
+    --------
+    >>> band_text(Band(-0.5, 1.25, "95 %"), Unit.RATIO)
+    '−0.50 to 1.25'
+    """
+    return "" if band is None else f"{with_unit(band.lower, unit)} to {with_unit(band.upper, unit)}"
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, whether it calls for attention, and a background from -1 (loss) to 1 (gain)."""
+    """One cell: its text, whether it calls for attention or is a total, and a background from -1 (loss) to 1 (gain)."""
 
     text: str
     alert: bool = False
     shade: float = 0.0
+    strong: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import quantstats
+from daily_account import account, daily, decisions
+from scipy.stats import chi2
 
 from backtest.contributions import contribution_summary, scoring_block
 from backtest.series import (
@@ -19,18 +21,6 @@ from backtest.series import (
 )
 from backtest.statistics import Unit, by_year, statistics
 from risk import DataError
-
-
-def account(before, *, fees=0.0, start="2021-01-04", **columns):
-    before = np.asarray(before, dtype=float)
-    frame = pd.DataFrame({"return_before_fees": before}, index=pd.bdate_range(start, periods=len(before), name="date"))
-    defaults = {"gross_return": before, "cost": 0.0, "financing": 0.0, "management_fee": fees, "incentive_fee": 0.0}
-    defaults |= {"net_return": before - fees, "gross": 4.0, "net": 0.0, "turnover": 0.0}
-    return frame.assign(**{**defaults, **columns})
-
-
-def daily(n=700, seed=0):
-    return np.random.default_rng(seed).standard_t(5, n) * 0.004 + 4e-4
 
 
 def test_agree_with_quantstats_where_the_definitions_are_the_same():
@@ -70,8 +60,13 @@ def test_hand_computed_numbers():
     assert found["average_absolute_net"].value == pytest.approx(0.02)
     assert found["hit_rate"].value == 0.5
     assert found["hit_rate"].unit is Unit.SHARE
-    s = -0.005 / deviation
-    assert found["sharpe_standard_error"].value == pytest.approx(math.sqrt((1 + s**2 / 2) * 252 / 126), rel=1e-12)
+    # Two values as often: skewness 0 and kurtosis 1, so that nothing is left of the terms in s.
+    assert found["sharpe_standard_error"].value == pytest.approx(math.sqrt(252 / 125), rel=1e-12)
+    assert found["longest_drawdown"].value == 125
+    assert found["time_below_high"].value == pytest.approx(125 / 126)
+    assert found["slugging"].value == pytest.approx(0.5)
+    assert found["hit_rate_monthly"].value == 0.0
+    assert found["holding_period"].value == pytest.approx(4 / 0.25)
     assert "extrapolated from 126 sessions" in found["annual_return_net"].note
 
 
@@ -153,7 +148,7 @@ def test_last_twelve_months_need_126_sessions():
 
 
 def newey_west_t(y, x, lags):
-    """Slope and t by the textbook sums, Bartlett weights, no small-sample factor."""
+    """Slope, its t, constant and its t by the textbook sums, Bartlett weights, no small-sample factor."""
     X = np.column_stack([np.ones_like(x), x])
     bread = np.linalg.inv(X.T @ X)
     b = bread @ X.T @ y
@@ -162,7 +157,8 @@ def newey_west_t(y, x, lags):
     for k in range(1, lags + 1):
         cross = moment[k:].T @ moment[:-k]
         meat += (1 - k / (lags + 1)) * (cross + cross.T)
-    return b[1], b[1] / math.sqrt((bread @ meat @ bread)[1, 1])
+    error = np.sqrt(np.diag(bread @ meat @ bread))
+    return b[1], b[1] / error[1], b[0], b[0] / error[0]
 
 
 def test_beta_and_its_t_against_textbook_sums():
@@ -171,9 +167,13 @@ def test_beta_and_its_t_against_textbook_sums():
     nav = account(daily(600) + 0.05 * market)
     market_return = pd.Series(market, index=nav.index)
     found = statistics(nav, market_return=market_return)
-    slope, t = newey_west_t(nav["return_before_fees"].to_numpy(), market, 5)
+    slope, t, constant, constant_t = newey_west_t(nav["return_before_fees"].to_numpy(), market, 5)
+    small = math.sqrt(599 / 600)  # the variance of every robust error is scaled by n / (n - 1)
     assert found["beta"].value == pytest.approx(slope, rel=1e-10)
-    assert found["beta_t_statistic"].value == pytest.approx(t, rel=1e-8)
+    assert found["beta_t_statistic"].value == pytest.approx(t * small, rel=1e-8)
+    assert found["market_alpha"].value == pytest.approx(252 * constant, rel=1e-10)
+    assert found["market_alpha_t_statistic"].value == pytest.approx(constant_t * small, rel=1e-8)
+    assert found["beta"].band.upper == pytest.approx(slope * (1 + 1.959964 / (t * small)), rel=1e-6)
     assert found["beta"].note == "600 sessions, 5 lags"
     assert statistics(nav.assign(market_return=market))["beta"].value == found["beta"].value
     market_return.iloc[[0, 7]] = np.nan
@@ -184,7 +184,7 @@ def test_beta_and_its_t_against_textbook_sums():
 
 def test_forecast_against_realised_volatility():
     nav = account(daily())
-    solves = pd.DataFrame({"date": nav.index[::5], "volatility": 0.08, "multiplier": 1.25})
+    solves = decisions(nav)
     found = statistics(nav, solves=solves)
     assert found["forecast_volatility"].value == pytest.approx(0.08)
     assert found["volatility_ratio"].value == pytest.approx(found["volatility_before_fees"].value / 0.08)
@@ -192,6 +192,47 @@ def test_forecast_against_realised_volatility():
     assert found["calibrated_ratio"].value == pytest.approx(found["volatility_before_fees"].value / 0.10)
     assert math.isnan(statistics(nav, solves=solves.iloc[:0])["volatility_ratio"].value)
     assert math.isnan(statistics(nav, solves=solves.assign(volatility=0.0))["volatility_ratio"].value)
+
+
+@pytest.mark.parametrize(
+    ("volatility", "binding", "said"),
+    [
+        (0.10, [], "inside the band"),
+        (0.13, ["volatility"], "above the band: forecasts"),
+        (0.05, ["volatility"], "below the band: the limit bound"),
+        (0.05, ["gross"], "below the band: the gross limit bound"),
+        (0.05, ["position"], "below the band: neither"),
+    ],
+)
+def test_realised_volatility_against_the_limit_says_why(volatility, binding, said):
+    normal = np.random.default_rng(0).normal(0, volatility / math.sqrt(252), 1000)
+    nav = account(normal)
+    found = statistics(nav, solves=decisions(nav, binding), volatility_limit=0.10)
+    item = found["volatility_to_limit"]
+    assert item.value == pytest.approx(found["volatility_before_fees"].value / 0.10, rel=1e-12)
+    low, high = (math.sqrt(chi2.ppf(p, 999) / 999) for p in (0.025, 0.975))
+    assert (item.band.lower, item.band.upper) == pytest.approx((low, high), rel=1e-12)
+    assert item.note.startswith(said)
+    assert found["volatility_limit_bound"].value == ("volatility" in binding)
+    assert found["gross_limit_bound"].value == ("gross" in binding)
+
+
+def test_what_was_not_given_is_not_known():
+    found = statistics(account(daily(60)))
+    assert found["volatility_to_limit"].note == "the mandate states no volatility limit"
+    assert found["capacity_used"].note == "the product states no capacity"
+    assert found["gross_limit_bound"].note == "the run holds no decision"
+    assert found["value_at_risk_99"].note == "needs 99 sessions; there are 60"
+    assert not math.isnan(found["value_at_risk_95"].value)
+
+
+def test_capacity_used():
+    nav = account(daily(30)).assign(nav=np.linspace(100e6, 150e6, 30))
+    nav.iloc[10, nav.columns.get_loc("nav")] = 200e6
+    found = statistics(nav, capacity=500e6)
+    assert [found[f"capacity_used{key}"].value for key in ("", "_most")] == pytest.approx([0.3, 0.4])
+    with pytest.raises(DataError, match="lacks the column nav"):
+        statistics(account(daily(30)), capacity=500e6)
 
 
 def test_years_partition_the_run():
@@ -207,6 +248,8 @@ def test_years_partition_the_run():
     assert years.loc[2021, "ratio"] == pytest.approx(years.loc[2021, "volatility"] / of_2021)
     assert math.isnan(years.loc[2023, "forecast_volatility"])
     assert (years["volatility_limit"] == 0.10).all()
+    n = int(in_2021.sum())
+    assert years.loc[2021, "band_upper"] == pytest.approx(0.10 * math.sqrt(chi2.ppf(0.975, n - 1) / (n - 1)))
 
 
 def test_months_compound_to_years():
