@@ -72,18 +72,23 @@ def emit(record: dict[str, Any], lines: Callable[[Console], None], *, as_json: b
 
 
 def show_runs(runs: list[Run], console: Console) -> None:
-    """Print the statistics of one or more runs side by side, each with its definition."""
-    from backtest.statistics import run_statistics
-    from reports.cells import with_unit
+    """Print the main statistics of one or more runs side by side, each with its 95 % interval and definition."""
+    from backtest.statistics import SUMMARY, run_statistics
+    from reports.cells import band_text, with_unit
 
-    found = [run_statistics(run) for run in runs]
-    table = Table("statistic", *(escape(run.record["name"]) for run in runs), "definition", box=None, pad_edge=False)
+    found = [run_statistics(run).select(SUMMARY) for run in runs]
+    names = (f"{escape(run.record['name'])}, 95 %" for run in runs)
+    table = Table("statistic", *names, "definition", box=None, pad_edge=False)
     for column in table.columns[1:-1]:
         column.justify, column.no_wrap = "right", True
-    for item in found[0]:
-        values = (with_unit(statistics[item.name].value, item.unit) for statistics in found)
-        table.add_row(item.label, *values, f"[dim]{item.definition}[/dim]")
+    for rows in zip(*found, strict=True):
+        bands = (f"\n[dim]{band_text(item.band, item.unit)}[/dim]" if item.band else "" for item in rows)
+        values = (with_unit(item.value, item.unit) + band for item, band in zip(rows, bands, strict=True))
+        table.add_row(rows[0].label, *values, f"[dim]{rows[0].definition}[/dim]")
     console.print(table, highlight=False)
+    show_lines(
+        ["All statistics, with conventions and bootstrap intervals: metafolio report RUN --out report.html"], console
+    )
     for run in runs:
         record = run.record
         show_lines(

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
+from reports.cells import percent
+
 __all__ = [
     "as_json",
     "charges_figure",
@@ -19,8 +21,11 @@ __all__ = [
     "equity_figure",
     "heat_figure",
     "limit_figure",
+    "rolling_beta_figure",
+    "rolling_sharpe_figure",
     "turnover_figure",
     "volatility_figure",
+    "waterfall_figure",
 ]
 
 GAIN_SOFT, LOSS_SOFT = "#a9c4da", "#e0b3ae"
@@ -60,6 +65,65 @@ def drawdown_figure(fall: pd.Series) -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
     return marked_where_short(figure, len(fall))
+
+
+def rolling_sharpe_figure(net: pd.Series, before_fees: pd.Series, band: tuple[float, float] | None) -> go.Figure:
+    """Return rolling Sharpe ratios, and the band of what windows of a fund of constant skill show."""
+    figure = canvas(280, legend=True)
+    ends = [days(net)[0], days(net)[-1]]
+    if band is not None:
+        edge = {"color": "rgba(0,0,0,0)", "width": 0}
+        figure.add_scatter(x=ends, y=[band[0]] * 2, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+        figure.add_scatter(
+            x=ends, y=[band[1]] * 2, mode="lines", line=edge, fill="tonexty", fillcolor=BAND, name="Constant skill, 95 % of windows",
+            hoverinfo="skip",
+        )  # fmt: skip
+    figure.add_hline(y=0.0, line={"color": QUIET, "width": 1, "dash": "dot"})
+    for series, name, line in (
+        (before_fees, "Before fees", {"color": BEFORE, "width": 1.5}),
+        (net, "Net of fees", {"color": NET, "width": 2.2}),
+    ):
+        figure.add_scatter(x=days(series), y=thin(series), name=name, mode="lines", line=line, hovertemplate="%{y:.2f}")
+    return marked_where_short(figure, len(net))
+
+
+def rolling_beta_figure(beta: pd.Series) -> go.Figure:
+    """Return the rolling slope on the market's return."""
+    figure = canvas(180)
+    figure.add_hline(y=0.0, line={"color": QUIET, "width": 1, "dash": "dot"})
+    figure.add_scatter(
+        x=days(beta),
+        y=thin(beta),
+        name="Beta",
+        mode="lines",
+        line={"color": NET, "width": 1.6},
+        hovertemplate="%{y:.3f}",
+    )
+    return marked_where_short(figure, len(beta))
+
+
+def waterfall_figure(steps: pd.Series, totals: pd.Series) -> go.Figure:
+    """Return steps from gross to net as bars that hang from one another.
+
+    Parameters
+    ----------
+    steps : Series of float by label
+        Signed, decimals.
+    totals : Series of bool by label
+        Which are sums of what stands above them.
+    """
+    figure = canvas(60 + 26 * len(steps), tickformat="", margin={"l": 10, "r": 56, "t": 8, "b": 34})
+    figure.add_waterfall(
+        orientation="h", y=[_plain(name) for name in steps.index], x=thin(steps),
+        measure=["total" if total else "relative" for total in totals], text=[percent(value, 2) for value in steps],
+        textposition="outside", cliponaxis=False, textfont={"size": 11, "color": INK}, hoverinfo="skip",
+        increasing={"marker": {"color": GAIN_SOFT}}, decreasing={"marker": {"color": LOSS_SOFT}}, totals={"marker": {"color": NET}},
+        connector={"line": {"color": GRID, "width": 1}},
+    )  # fmt: skip
+    figure.update_layout(hovermode="closest", bargap=0.3)
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False, type="category", dtick=1)
+    figure.update_xaxes(type="linear", showgrid=True, zeroline=True, zerolinecolor=QUIET, tickformat=PERCENT)
+    return figure
 
 
 def volatility_figure(realised: pd.Series, forecast: pd.Series, decided: pd.Series, limit: float | None) -> go.Figure:
@@ -210,7 +274,8 @@ def marked_where_short(figure: go.Figure, count: int) -> go.Figure:
 
 def days(series: pd.Series | pd.DataFrame) -> list[str]:
     """Return a series' dates as text."""
-    return [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(series.index)]
+    dates: list[str] = np.datetime_as_string(pd.DatetimeIndex(series.index).to_numpy(), unit="D").tolist()
+    return dates
 
 
 def thin(series: pd.Series) -> npt.NDArray[np.float32]:

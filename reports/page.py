@@ -15,9 +15,14 @@ from plotly.offline import get_plotlyjs
 
 from backtest import series
 from backtest.contributions import contribution_summary, scoring_block
-from backtest.statistics import Statistics, by_year, run_statistics, trading_year
+from backtest.statistic import Statistic
+from backtest.statistic_intervals import with_bootstrap
+from backtest.statistics import by_year, run_statistics, trading_year
 from backtest.store import Run, write_whole
+from backtest.trial_report import TrialReport
 from reports import cells, figures, records, tables
+from reports.evidence import evidence, evidence_figures, gross_to_net
+from reports.trials import trial_statistics
 
 __all__ = ["write"]
 
@@ -25,10 +30,10 @@ HEADLINES = [
     "annual_return_net",
     "sharpe_before_fees",
     "sharpe_before_fees_ltm",
+    "sharpe_net",
     "volatility_before_fees",
     "max_drawdown",
     "beta",
-    "average_gross",
     "turnover",
 ]
 PLAIN_LIMITS = ("net", "beta", "gross", "position")
@@ -60,7 +65,13 @@ class Figure:
     last: str = ""
 
 
-def write(run: Run | str | Path, out: str | Path, *, labels: pd.DataFrame | None = None) -> Path:
+def write(
+    run: Run | str | Path,
+    out: str | Path,
+    *,
+    labels: pd.DataFrame | None = None,
+    trials: TrialReport | None = None,
+) -> Path:
     """Write the report of a finished run as one HTML file and return its path.
 
     The file is replaced whole or not at all. The same run gives the same bytes.
@@ -71,6 +82,9 @@ def write(run: Run | str | Path, out: str | Path, *, labels: pd.DataFrame | None
     out : path-like
     labels : DataFrame indexed by asset, optional
         Words to show beside an asset, such as name, country, sector. Default: country and sector of the run's last risk model.
+    trials : TrialReport, optional
+        The run among all backtests on its data (`backtest.trial_report.trial_report`). Without it the report says that it takes the
+        run as the only one.
 
     Raises
     ------
@@ -78,7 +92,7 @@ def write(run: Run | str | Path, out: str | Path, *, labels: pd.DataFrame | None
         If the folder holds no finished run, a table of it is missing, or `out` cannot be written.
     """
     run = run if isinstance(run, Run) else Run(run)
-    text = _template().render(_content(run, labels))
+    text = _template().render(_content(run, labels, trials))
     return write_whole(Path(out), text)
 
 
@@ -93,21 +107,27 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-def _content(run: Run, labels: pd.DataFrame | None) -> dict[str, Any]:
+def _content(run: Run, labels: pd.DataFrame | None, trials: TrialReport | None) -> dict[str, Any]:
     nav, solves, exposures = run.nav, run.table("solves"), run.table("exposures")
     meta_model, notices = run.table("meta_model"), run.table("notices")
-    found = run_statistics(run)
+    year = trading_year(run)
+    found = with_bootstrap(run_statistics(run), nav, periods_per_year=year)
     limit = run.record.get("mandate", {}).get("volatility_limit")
-    years = by_year(nav, solves, volatility_limit=limit, periods_per_year=trading_year(run))
+    years = by_year(nav, solves, volatility_limit=limit, periods_per_year=year)
+    steps = gross_to_net(run, nav)
     return {
         "plotly": Markup(get_plotlyjs()),
         "record": run.record,
         "facts": _facts(run.record),
         "assumed": _assumed(run.record),
         "features": _features(run.record),
-        "headlines": [_statistic(found, name) for name in HEADLINES],
-        "statistics": [_statistic(found, item.name) for item in found],
-        "figures": _figures(run, nav, solves, exposures, limit),
+        "assumed_terms": records.assumed_table(run.record),
+        "headlines": [_statistic(item) for item in found.select(HEADLINES)],
+        "statistics": [(group.value, [_statistic(item) for item in items]) for group, items in found.groups().items()],
+        "evidence": evidence(run, nav, found),
+        "trials": None if trials is None else [_statistic(item) for item in trial_statistics(trials)],
+        "steps": steps,
+        "figures": _figures(run, nav, solves, exposures, limit) | _evidence_figures(nav, year, steps),
         "panels": _panels(exposures),
         "heats": _heats(exposures),
         "months": tables.month_table(nav["net_return"]),
@@ -141,6 +161,11 @@ def _figures(
         "charges": figures.charges_figure(series.cumulative_charges(nav)),
         "turnover": figures.turnover_figure(series.monthly_turnover(nav)),
     }
+    return {name: _figure(name, figure) for name, figure in drawn.items()}
+
+
+def _evidence_figures(nav: pd.DataFrame, year: int, steps: Mapping[str, Any] | None) -> dict[str, Figure]:
+    drawn = evidence_figures(nav, year) | ({} if steps is None else {"waterfall": steps["figure"]})
     return {name: _figure(name, figure) for name, figure in drawn.items()}
 
 
@@ -238,13 +263,15 @@ def _contribution(run: Run, nav: pd.DataFrame, meta_model: pd.DataFrame) -> dict
     }
 
 
-def _statistic(found: Statistics, name: str) -> dict[str, str]:
-    item = found[name]
+def _statistic(item: Statistic) -> dict[str, str]:
     return {
         "label": item.label,
         "value": cells.with_unit(item.value, item.unit),
         "unit": item.unit.value,
+        "band": cells.band_text(item.band, item.unit),
+        "method": "" if item.band is None else item.band.method,
         "definition": item.definition,
+        "convention": item.convention,
         "note": item.note,
     }
 

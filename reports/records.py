@@ -12,6 +12,7 @@ import pandas as pd
 from reports.cells import UNKNOWN, Cell, Table, date, integer, number, percent, scientific
 
 __all__ = [
+    "assumed_table",
     "binding_table",
     "contribution_table",
     "left_out_table",
@@ -198,6 +199,18 @@ def terms_table(terms: Mapping[str, Any]) -> Table:
         mark = "assumed" if name in assumed or name.split(".", 1)[0] in assumed else ""
         rows.append([name, _term(value), Cell(mark, alert=bool(mark))])
     return Table.of(["Term", "Value", ""], rows, empty="The run does not state them.", words=range(3))
+
+
+def assumed_table(record: Mapping[str, Any]) -> Table:
+    """Return the terms of product and mandate that were never published, with what was assumed."""
+    rows = []
+    for part in ("product", "mandate"):
+        terms = record.get(part, {})
+        values = dict(_flat(terms))
+        for name in map(str, terms.get("assumed", ())):
+            found = {key: value for key, value in values.items() if key == name or key.startswith(f"{name}.")}
+            rows += [[part.capitalize(), key, _term(value)] for key, value in found.items()]
+    return Table.of(["Part", "Assumed term", "Value"], rows, empty="No term is marked as assumed.", words=range(3))
 
 
 def _flat(terms: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

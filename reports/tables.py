@@ -34,7 +34,7 @@ def year_table(years: pd.DataFrame) -> Table:
     """Return performance, and realised against forecast volatility and its limit, by calendar year."""
     rows: list[list[Cell | str]] = []
     for year, row in years.iterrows():
-        over = bool(row["volatility"] > row["volatility_limit"])
+        over = bool(row["volatility"] > row["band_upper"])
         rows.append(
             [
                 str(year),
@@ -47,6 +47,7 @@ def year_table(years: pd.DataFrame) -> Table:
                 Cell(percent(row["volatility"]), alert=over),
                 percent(row["forecast_volatility"]),
                 percent(row["volatility_limit"]),
+                _band(row["band_lower"], row["band_upper"]),
                 number(row["ratio"]),
                 number(row["turnover"], 1),
                 percent(row["cost"], 2),
@@ -65,11 +66,16 @@ def year_table(years: pd.DataFrame) -> Table:
         "Volatility, realised",
         "Volatility, forecast",
         "Volatility limit",
+        "Band of the limit",
         "Realised / forecast",
         "Turnover, \N{MULTIPLICATION SIGN} NAV",
         "Trading cost",
     ]
     return Table.of(columns, rows, empty="The run has no sessions.")
+
+
+def _band(lower: float, upper: float) -> str:
+    return f"{percent(lower)} to {percent(upper)}" if np.isfinite(lower) else percent(lower)
 
 
 def exposure_text(name: str, value: float) -> str:

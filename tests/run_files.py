@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from backtest.run_writer import RunWriter
-from backtest.store import Run
+from backtest.store import SCHEMAS, Run
 from risk import FactorModel
 
 COUNTRIES, SECTORS = ("DE", "US"), ("Energy", "Health Care", "Technology")
@@ -39,15 +39,19 @@ def write_run(
     decisions = dates[::5]
     with RunWriter(out) as writer:
         writer.append("nav", nav)
+        if status != "bankrupt":
+            writer.append("lines", _lines(nav))
         base = np.clip(rng.normal(0, 0.02, assets), -0.018, 0.018)
         for t, date in enumerate(dates):
             _day(writer, rng, date, t, asset_names, base)
         for date in decisions:
             _decision(writer, rng, date, asset_names, model_names)
         writer.write_model(decisions[-1], _model(rng, asset_names))
-        if attributed:
-            _contribution(writer, rng, decisions[:-4], model_names)
-        return writer.finish(_record(dates, status))
+        run = writer.finish(_record(dates, status))
+    if attributed:
+        scored = _contribution(rng, decisions[:-4], model_names)
+        scored.to_parquet(out / "contribution.parquet", index=False)
+    return run
 
 
 def _nav(rng: np.random.Generator, dates: pd.DatetimeIndex) -> pd.DataFrame:
@@ -82,6 +86,23 @@ def _nav(rng: np.random.Generator, dates: pd.DatetimeIndex) -> pd.DataFrame:
             "calibrated_forecast": 0.088,
         }
     )
+
+
+def _lines(nav: pd.DataFrame) -> pd.DataFrame:
+    """Return each day's lines in money: a tenth of the gross return is dividends, a third of the cost impact."""
+    before = nav["nav"] / (1 + nav["net_return"])
+    parts = {
+        "price": 0.9 * nav["gross_return"],
+        "dividend": 0.1 * nav["gross_return"],
+        "spread": -nav["cost"] * 2 / 3,
+        "impact": -nav["cost"] / 3,
+        "borrow_fee": -nav["financing"],
+        "management_fee": -nav["management_fee"],
+        "incentive_fee": -nav["incentive_fee"],
+    }
+    money = pd.DataFrame(parts).mul(before, axis=0).assign(date=nav["date"])
+    lines = money.melt("date", var_name="line", value_name="amount")
+    return lines[lines["amount"] != 0]
 
 
 def _day(
@@ -159,11 +180,16 @@ def _model(rng: np.random.Generator, assets: list[str]) -> FactorModel:
     return FactorModel(assets, factors, X, 0.01 * np.eye(len(factors)), np.full(n, 0.09))
 
 
-def _contribution(writer: RunWriter, rng: np.random.Generator, rounds: pd.DatetimeIndex, models: list[str]) -> None:
-    for date in rounds:
-        skill = np.linspace(0.004, -0.004, len(models))
-        frame = pd.DataFrame({"model": models, "true_contribution": skill + rng.normal(0, 0.006, len(models))})
-        writer.append("contribution", frame.assign(date=date, stake=1 / len(models), mask_standard_error=5e-4))
+def _contribution(rng: np.random.Generator, rounds: pd.DatetimeIndex, models: list[str]) -> pd.DataFrame:
+    skill = np.linspace(0.004, -0.004, len(models))
+    empty = SCHEMAS["contribution"].empty_table().to_pandas()
+    parts = [
+        pd.DataFrame({"model": models, "true_contribution": skill + rng.normal(0, 0.006, len(models))}).assign(
+            date=date, stake=1 / len(models), mask_standard_error=5e-4
+        )
+        for date in rounds
+    ]
+    return pd.concat(parts)[list(empty.columns)] if parts else empty
 
 
 def _record(dates: pd.DatetimeIndex, status: str) -> dict[str, Any]:

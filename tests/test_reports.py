@@ -1,15 +1,14 @@
 # ruff: noqa: RUF001 (the true minus and multiplication signs are what a reader sees)
 from __future__ import annotations
 
-import base64
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from html_page import Page, texts, values
 from run_files import write_run
 
 from backtest.series import drawdown, growth
@@ -31,46 +30,6 @@ from reports.tables import limit_table, month_table, position_table
 from risk import DataError
 
 NASTY = "<img src=x onerror=alert(1)>&'\"</script>"
-
-
-class Page(HTMLParser):
-    """What a browser would find: elements with their attributes, the text, and the data of the figures."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.figures: dict[str, dict] = {}
-        self._stack: list[str] = []
-        self._figure = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._stack.append(tag)
-        kind = dict(attrs)
-        self._figure = kind["id"] if kind.get("type") == "application/json" else ""
-
-    def handle_endtag(self, tag):
-        while self._stack and self._stack.pop() != tag:
-            pass
-
-    def handle_data(self, data):
-        if self._figure and self._stack and self._stack[-1] == "script":
-            self.figures[self._figure.removesuffix("-data")] = json.loads(data)
-        elif not self._stack or self._stack[-1] not in {"script", "style"}:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-
-def values(trace, axis="y"):
-    data = trace[axis]
-    if isinstance(data, dict):
-        return np.frombuffer(base64.b64decode(data["bdata"]), dtype=np.dtype(data["dtype"]))
-    return np.array(data)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +126,7 @@ def test_short_runs_show_na_with_the_reason(tmp_path, sessions):
 def test_a_run_without_decisions(tmp_path):
     bare = write_run(tmp_path / "run", sessions=3, assets=6, attributed=False)
     for name, schema in SCHEMAS.items():
-        if name != "nav" and bare.has(name):
+        if name not in {"nav", "lines"} and bare.has(name):
             schema.empty_table().to_pandas().to_parquet(bare.folder / f"{name}.parquet")
     found = Page(write(bare, tmp_path / "r.html").read_text())
     for words in (
@@ -254,10 +213,6 @@ def test_numbers_as_a_reader_sees_them():
     assert scientific(2.5e-9) == "2.5e−09"
     assert with_unit(float("nan"), Unit.MULTIPLE) == "n/a"
     assert with_unit(12.6, Unit.MULTIPLE_PER_YEAR) == "12.6×"
-
-
-def texts(table):
-    return [[cell.text for cell in row] for row in table.rows]
 
 
 def test_month_table_is_shaded_by_sign():
