@@ -55,7 +55,7 @@ class Journal:
 
     def _notice(self, t: int, kind: str, asset: str, amount: float, detail: str) -> None:
         row = {"date": self.dates[t], "kind": kind, "asset": asset, "amount": amount, "detail": detail}
-        self.writer.append("notices", pd.DataFrame([row]))
+        self.writer.append("notices", row)
 
     def day(
         self,
@@ -98,9 +98,9 @@ class Journal:
             "forecast": forecast,
             "calibrated_forecast": forecast * multiplier,
         }
-        self.writer.append("nav", pd.DataFrame([row]))
+        self.writer.append("nav", row)
         lines = {name: amount for name, amount in day.lines.items() if amount}
-        self.writer.append("lines", pd.DataFrame({"date": date, "line": list(lines), "amount": list(lines.values())}))
+        self.writer.append("lines", {"date": date, "line": list(lines), "amount": list(lines.values())})
         for notice in day.notices:
             name = self.assets[notice.asset] if notice.asset >= 0 else ""
             self._notice(t, notice.kind, name, notice.amount / before, notice.detail)
@@ -128,21 +128,19 @@ class Journal:
         rows = np.isfinite(aimed) | (weights != 0)
         self.writer.append(
             "weights",
-            pd.DataFrame({"date": date, "asset": self.assets[rows], "target": aimed[rows], "weight": weights[rows]}),
+            {"date": date, "asset": self.assets[rows], "target": aimed[rows], "weight": weights[rows]},
         )
         rows = (ledger.shares != 0) | (day.pnl != 0)
         self.writer.append(
             "positions",
-            pd.DataFrame(
-                {
-                    "date": date,
-                    "asset": self.assets[rows],
-                    "shares": ledger.shares[rows],
-                    "price": ledger.price[rows],
-                    "value": ledger.value[rows],
-                    "pnl": day.pnl[rows],
-                }
-            ),
+            {
+                "date": date,
+                "asset": self.assets[rows],
+                "shares": ledger.shares[rows],
+                "price": ledger.price[rows],
+                "value": ledger.value[rows],
+                "pnl": day.pnl[rows],
+            },
         )
 
     def _trades(self, day: Day) -> None:
@@ -159,7 +157,7 @@ class Journal:
             "trade": fills.value / day.nav_before,
             "cost": fills.cost / day.nav_before,
         }
-        self.writer.append("trades", pd.DataFrame(trades))
+        self.writer.append("trades", trades)
 
     def _exposures(self, date: pd.Timestamp, decision: Decision, weights: FloatArray, parts: Decomposition) -> None:
         """Write the book's level against every limit, and each factor's share of the forecast volatility."""
@@ -181,12 +179,9 @@ class Journal:
         upper |= {"gross": problem.gross_limit, "position": self.mandate.position_limit}
         if problem.volatility_limit is not None:
             upper["volatility"] = problem.volatility_limit
-        frame = pd.DataFrame({"factor": list(level), "exposure": list(level.values())})
-        frame["date"] = date
-        frame["forecast_risk"] = frame["factor"].map(risk).astype(float)
-        frame["limit_lower"] = frame["factor"].map(lower).astype(float)
-        frame["limit_upper"] = frame["factor"].map(upper).astype(float)
-        self.writer.append("exposures", frame)
+        columns = {"exposure": level, "forecast_risk": risk, "limit_lower": lower, "limit_upper": upper}
+        numbers = {name: [values.get(row, np.nan) for row in level] for name, values in columns.items()}
+        self.writer.append("exposures", {"date": date, "factor": list(level), **numbers})
 
     def decided(
         self, t: int, decision: Decision, solution: Solution, published: pd.Timestamp, multiplier: float
@@ -196,64 +191,53 @@ class Journal:
         relaxed = widenings(decision, solution)
         self.writer.append(
             "solves",
-            pd.DataFrame(
-                [
-                    {
-                        "date": date,
-                        "predictions_date": published,
-                        "status": solution.status.value,
-                        "method": solution.method,
-                        "fallback": solution.fallback,
-                        "relaxed": json.dumps(relaxed, sort_keys=True) if relaxed else "",
-                        "primal_residual": certificate.primal_residual,
-                        "dual_residual": certificate.dual_residual,
-                        "complementarity": certificate.complementarity,
-                        "gap": certificate.gap,
-                        "objective": certificate.objective,
-                        "volatility": solution.volatility,
-                        "multiplier": multiplier,
-                        "gross": solution.gross,
-                        "iterations": solution.iterations,
-                        "free_directions": solution.free_directions,
-                        "assets": len(solution.weights),
-                        "models": int(decision.meta.models["used"].sum()),
-                        "binding": list(solution.binding),
-                    }
-                ]
-            ),
+            {
+                "date": date,
+                "predictions_date": published,
+                "status": solution.status.value,
+                "method": solution.method,
+                "fallback": solution.fallback,
+                "relaxed": json.dumps(relaxed, sort_keys=True) if relaxed else "",
+                "primal_residual": certificate.primal_residual,
+                "dual_residual": certificate.dual_residual,
+                "complementarity": certificate.complementarity,
+                "gap": certificate.gap,
+                "objective": certificate.objective,
+                "volatility": solution.volatility,
+                "multiplier": multiplier,
+                "gross": solution.gross,
+                "iterations": solution.iterations,
+                "free_directions": solution.free_directions,
+                "assets": len(solution.weights),
+                "models": int(decision.meta.models["used"].sum()),
+                "binding": [list(solution.binding)],
+            },
         )
-        prices = pd.DataFrame({"limit": list(solution.duals), "price": list(solution.duals.values())})
-        self.writer.append("duals", prices.assign(date=date))
+        duals = solution.duals
+        self.writer.append("duals", {"date": date, "limit": list(duals), "price": list(duals.values())})
         names = self.assets[decision.assets]
         self.writer.append(
             "signals",
-            pd.DataFrame(
-                {
-                    "date": date,
-                    "asset": names,
-                    "meta_model": decision.scores,
-                    "alpha": decision.problem.alpha,
-                    "benchmark_weight": decision.benchmark,
-                }
-            ),
+            {
+                "date": date,
+                "asset": names,
+                "meta_model": decision.scores,
+                "alpha": decision.problem.alpha,
+                "benchmark_weight": decision.benchmark,
+            },
         )
         models = decision.meta.models
         self.writer.append(
             "meta_model",
-            pd.DataFrame(
-                {
-                    "date": date,
-                    "model": models.index,
-                    **{
-                        column: models[column].to_numpy()
-                        for column in ("reason", "stake", "used", "coverage", "filled")
-                    },
-                }
-            ),
+            {
+                "date": date,
+                "model": models.index.to_numpy(),
+                **{column: models[column].to_numpy() for column in ("reason", "stake", "used", "coverage", "filled")},
+            },
         )
         excluded = self.market.universe.excluded.loc[date]
-        counts = pd.DataFrame({"reason": excluded.index, "assets": excluded.to_numpy(dtype=np.int64)})
-        self.writer.append("universe", counts.assign(date=date))
+        reasons = {"reason": list(excluded.index), "assets": excluded.to_numpy(dtype=np.int64)}
+        self.writer.append("universe", {"date": date, **reasons})
         self.writer.append("assets", asset_rows(self.market, t, decision.assets))
         self.writer.write_model(date, decision.problem.model)
         for i in np.flatnonzero(decision.frozen):

@@ -18,12 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtest.store import FORMAT, LATER_TABLES, SCHEMAS, Run, partial_of
 from risk import DataError, FactorModel
+from risk.checks import FloatArray
 
 __all__ = ["DiskError", "RunWriter"]
 
@@ -63,7 +65,7 @@ class RunWriter:
         self.out, self.partial = out, partial_of(out)
         self.final = self.partial / FINAL
         self.state: Any = None
-        self._pending: dict[str, list[pa.Table]] = {}
+        self._pending: dict[str, list[pa.RecordBatch]] = {}
         self._part = 0
         self._models: list[str] = []
         record = json.loads(json.dumps({"format": FORMAT, **(inputs or {})}, default=str))
@@ -134,13 +136,21 @@ class RunWriter:
                 f"{' with --resume' if self.state is not None else ''}."
             ) from error
 
-    def append(self, table: str, frame: pd.DataFrame) -> None:
-        """Append rows to a table of `SCHEMAS`; columns must be exactly its columns, in any order."""
+    def append(self, table: str, columns: Mapping[str, Any] | pd.DataFrame) -> None:
+        """Append rows to a table of `SCHEMAS`.
+
+        Parameters
+        ----------
+        table : str
+        columns : mapping of str to array_like, or DataFrame
+            Exactly the table's columns, in any order; a text, number or date stands for all rows.
+        """
         schema = SCHEMAS[table]
-        if set(frame.columns) != set(schema.names):
-            raise ValueError(f"table {table!r} has columns {schema.names}; got {list(frame.columns)}.")
-        rows = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
-        self._pending.setdefault(table, []).append(rows.replace_schema_metadata(None))
+        if set(columns) != set(schema.names):
+            raise ValueError(f"table {table!r} has columns {schema.names}; got {list(columns)}.")
+        rows = _rows(schema, columns)
+        if rows.num_rows:
+            self._pending.setdefault(table, []).append(rows)
 
     def checkpoint(self, state: object) -> None:
         """Write what is pending, and `state`, from which a run that is killed goes on.
@@ -153,7 +163,7 @@ class RunWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, parts[0].schema) as writer:
                     for part in parts:
-                        writer.write_table(part)
+                        writer.write_batch(part)
             self._pending = {}
             self._part += 1
             _replace(self.partial / CHECKPOINT, pickle.dumps((self._part, self._models, state), protocol=5))
@@ -170,26 +180,23 @@ class RunWriter:
             with pa.memory_map(str(path)) as file:
                 reader = pa.ipc.open_file(file)
                 yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-        for part in self._pending.get(name, []):
-            yield from part.to_batches()
+        yield from self._pending.get(name, [])
 
     def write_model(self, date: pd.Timestamp, model: FactorModel) -> None:
         """Store the risk model in force from `date` on."""
         folder = self.final / "models" / f"date={date:%Y-%m-%d}"
-        factors = list(model.factors)
-        exposures = pd.DataFrame(model.exposures, columns=factors)
-        exposures.insert(0, "asset", model.assets)
-        covariance = pd.DataFrame(model.factor_covariance, columns=factors)
-        covariance.insert(0, "factor", factors)
-        specific = pd.DataFrame({"asset": model.assets, "specific_variance": model.specific_variance})
+        factors, text, number = list(model.factors), pa.string(), pa.float64()
+        assets, named = pa.array(model.assets, text), pa.array(factors, text)
+        tables = {
+            "exposures": {"asset": assets, **_columns(factors, model.exposures)},
+            "factor_covariance": {"factor": named, **_columns(factors, model.factor_covariance)},
+            "specific_variance": {"asset": assets, "specific_variance": pa.array(model.specific_variance, number)},
+        }
         with self._disk():
             folder.mkdir(parents=True)
-            for name, frame in (
-                ("exposures", exposures),
-                ("factor_covariance", covariance),
-                ("specific_variance", specific),
-            ):
-                frame.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
+            for name, columns in tables.items():
+                # Numbers of a model hardly repeat: a dictionary of them only takes time.
+                pq.write_table(pa.table(columns), folder / f"{name}.parquet", compression="zstd", use_dictionary=False)
         self._models.append(folder.name)
 
     def log_timing(self, row: Mapping[str, Any]) -> None:
@@ -230,6 +237,32 @@ def _replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _columns(names: list[str], matrix: FloatArray) -> dict[str, pa.Array]:
+    by_column = np.ascontiguousarray(matrix.T)
+    return {name: pa.array(column) for name, column in zip(names, by_column, strict=True)}
+
+
+def _rows(schema: pa.Schema, columns: Mapping[str, Any] | pd.DataFrame) -> pa.RecordBatch:
+    """Return columns as rows of a schema; NaN is null, as it is where pandas writes."""
+    lengths = {len(column) for column in map(columns.__getitem__, schema.names) if not _is_scalar(column)}
+    if len(lengths) > 1:
+        raise ValueError(f"columns have lengths {sorted(lengths)}; they must be one, or scalars.")
+    count = lengths.pop() if lengths else 1
+    arrays = []
+    for field in schema:
+        column = columns[field.name]
+        if _is_scalar(column):
+            arrays.append(pa.repeat(pa.scalar(column, field.type, from_pandas=True), count))
+        else:
+            values = column if isinstance(column, list | tuple) else np.asarray(column)
+            arrays.append(pa.array(values, field.type, from_pandas=True))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or value is pd.NaT or isinstance(value, str | float | int | pd.Timestamp | np.generic)
 
 
 def _write_table(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
