@@ -10,6 +10,7 @@ Three tables, each from what was known at its time:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,10 +108,11 @@ def group_rows(market: Market, t: int) -> pd.DataFrame:
     DataFrame with columns date, family, group, weight, group_return
         Empty where the universe was.
     """
-    panel, parts = market.panel, []
+    panel = market.panel
     inside = market.universe.members[t - 1] if t else np.zeros(len(panel.assets), dtype=np.bool_)
     size = market.history.descriptors.size[t - 1][inside]
     gain = size * np.nan_to_num(panel.returns[t][inside])
+    rows: dict[str, list[Any]] = {"family": [], "group": [], "weight": [], "group_return": []}
     for family, codes, labels in (
         ("country", panel.country[t - 1], panel.countries),
         ("sector", panel.sector[t - 1], panel.sectors),
@@ -118,16 +120,10 @@ def group_rows(market: Market, t: int) -> pd.DataFrame:
         place = codes[inside].astype(np.intp) % (len(labels) + 1)
         total = np.bincount(place, size, len(labels) + 1)
         gains = np.bincount(place, gain, len(labels) + 1)
-        some = total > 0
-        parts.append(
-            pd.DataFrame(
-                {
-                    "date": panel.dates[t],
-                    "family": family,
-                    "group": np.array([*labels, UNLABELLED], dtype=object)[some],
-                    "weight": total[some] / total.sum() if some.any() else total[some],
-                    "group_return": gains[some] / total[some],
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+        some = np.flatnonzero(total > 0)
+        names = (*labels, UNLABELLED)
+        rows["family"] += [family] * len(some)
+        rows["group"] += [names[k] for k in some]
+        rows["weight"] += (total[some] / total.sum()).tolist()
+        rows["group_return"] += (gains[some] / total[some]).tolist()
+    return pd.DataFrame({"date": panel.dates[t], **rows})

@@ -303,6 +303,12 @@ class Journal:
             "size_source": universe.size_source,
             "universe_not_applied": self.product.universe.not_applied(data.market_columns()),
             "counts": counts | {"unknown returns taken as 0": len(data.unknown_returns())},
-            "statistics": statistics(nav, solves=solves, periods_per_year=data.settings.periods_per_year).as_record(),
+            "statistics": statistics(
+                nav,
+                solves=solves,
+                volatility_limit=self.mandate.volatility_limit,
+                capacity=self.product.capacity,
+                periods_per_year=data.settings.periods_per_year,
+            ).as_record(),
         }
         return self.writer.finish(record)
