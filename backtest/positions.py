@@ -132,7 +132,7 @@ class Positions:
         # What a return is rounded by; on its first close, all that a position received without one turns out to be worth.
         rounding = np.where(kept & row & (before != 0), exact * price - value, 0.0)
         self.value = value + rounding
-        self.shares = np.where(kept, exact, np.divide(value, price, out=np.zeros_like(value), where=value != 0))
+        self.shares = np.divide(value, price, out=np.where(kept, exact, 0.0), where=~kept & (value != 0))
         self.price = price
         self.estimated &= ~priced
         for spin_off in actions.spin_offs:
