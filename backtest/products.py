@@ -33,8 +33,9 @@ class Product(FundTerms):
     mandate: str
     """``one``, ``supreme`` or the path of a mandate TOML file, relative to the product's own file."""
     rebalance: Rebalance = "weekly"
-    lag_days: Annotated[int, Field(ge=1)] = 1
-    """Trading days from decision to fill."""
+    lag_days: Annotated[int, Field(ge=0)] = 1
+    """Trading days from decision to fill. 0 fills at the close that was decided on, which nobody can: no product file may ask for it,
+    `backtest.sweep` does to tell what a lag costs."""
     score_horizon_days: Annotated[int, Field(ge=1)] = 20
     score_lag_days: Annotated[int, Field(ge=1)] = 2
     aum: Positive = 50e6
@@ -101,6 +102,11 @@ def load_product(name: str) -> tuple[Product, Mandate]:
     if not name.endswith(".toml"):
         raise DataError(f"unknown product {name!r}; give `one`, `supreme` or the path of a TOML file.")
     product = read_spec(Product, Path(name))
+    if product.lag_days == 0:
+        raise DataError(
+            f"{name}: `lag_days` = 0 fills orders at the close that they were decided on, which nobody can. Give 1 or more; "
+            "`metafolio sweep --vary execution` tells what the lag costs."
+        )
     mandate = product.mandate
     if mandate.endswith(".toml") and not Path(mandate).is_absolute():
         mandate = str(Path(name).parent / mandate)

@@ -42,6 +42,8 @@ __all__ = ["market_of", "run_inputs", "run_span", "simulate", "solve_by_mandate"
 
 Progress = Callable[[str, float], None]
 
+UNTRADABLE = (EventKind.SUSPENSION, EventKind.MERGER, EventKind.DELISTING)
+"""Events after which a name cannot be traded that day; after the last two it has no more rows."""
 LIBRARIES = ("numpy", "pandas", "scipy", "cvxpy", "clarabel", "osqp", "pyarrow")
 
 
@@ -72,7 +74,7 @@ def market_of(
     if conditions.events:
         suspended = suspended.copy()
         for day, events in conditions.events.items():
-            suspended[day, [event.asset for event in events if event.kind is EventKind.SUSPENSION]] = True
+            suspended[day, [event.asset for event in events if event.kind in UNTRADABLE]] = True
     # A name that left the universe is still traded out of at what its trading last was.
     traded = pd.DataFrame(trailing_median(panel.dollar_volume, 63, 1)).ffill().to_numpy()
     progress("reading market", 1.0)
@@ -344,6 +346,8 @@ class _Simulation:
                         self._trim(t, held, over)
             except (InfeasibleMandate, SolverFailure) as error:
                 status, reason = "stopped", f"{dates[t]:%Y-%m-%d}: {error}"
+            if self.product.lag_days == 0 and status == "complete":
+                nav, held = self._trade_at_once(day)
             if status != "complete" or t == len(dates) - 1:
                 nav, held = self._close_run(day)
             risk = self._risk(held)
@@ -410,9 +414,8 @@ class _Simulation:
         ledger, register = self.ledger, self.register
         market = self._market_day(t)
         day = ledger.open_day(market)
-        ledger.fill(day, market)
-        if self.decides[t]:
-            ledger.sweep(day)
+        if self.product.lag_days > 0:
+            self._trade(day, market)
         charges = register.open_day(market.date, day.nav_before)
         ledger.charge_fees(day, charges.management_fee, charges.incentive_fee)
         nav = ledger.close_day(day)
@@ -424,6 +427,24 @@ class _Simulation:
             self.journal.dealt(t, dealing, register, nav)
             nav = ledger.close_day(day)
         return day, nav
+
+    def _trade(self, day: Day, market: MarketDay) -> None:
+        """Fill what is due; then, and on a decision day, change foreign cash."""
+        self.ledger.fill(day, market)
+        if self.decides[day.t] or len(day.fills):
+            self.ledger.sweep(day)
+
+    def _trade_at_once(self, day: Day) -> tuple[float, FloatArray]:
+        """Fill today's decision at the close that it was made at, and return net assets and weights after it.
+
+        Nobody can: it is for the study of what a lag costs. Fees and dealing came before, so every series pays its part of the costs.
+        """
+        before = self.ledger.nav
+        self._trade(day, self._market_day(day.t))
+        nav = self.ledger.close_day(day)
+        for series in self.register.series:
+            series.value *= nav / before
+        return nav, self.ledger.weights.copy()
 
     def _market_day(self, t: int) -> MarketDay:
         conditions = self.market.conditions
