@@ -21,6 +21,7 @@ from backtest.share_register import ShareRegister
 from backtest.statistics import statistics
 from backtest.store import Run
 from backtest.strategy import Decision, Market
+from backtest.volatility_target import missed_target
 from engine import InfeasibleMandate, Mandate, Solution
 from risk import Decomposition
 from risk.checks import BoolArray, FloatArray
@@ -244,6 +245,9 @@ class Journal:
             self._notice(t, "frozen", names[i], float(decision.problem.holdings[i]), "no row while its country trades")
         for limit, amount in decision.widened.items():
             self._notice(t, "limit widened", limit, amount, "frozen names that no trade can offset")
+        missed = missed_target(self.mandate, decision.problem, solution, multiplier)
+        if missed is not None:
+            self._notice(t, "volatility target missed", missed.stopped_by, missed.reached, missed.detail)
 
     def dealt(self, t: int, dealing: Dealing, register: ShareRegister, nav: float) -> None:
         """Write what a dealing day did with the requests of investors, and who owns what after it."""

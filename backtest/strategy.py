@@ -10,7 +10,9 @@ import numpy as np
 from backtest.conditions import Conditions
 from backtest.signals import Signal
 from backtest.universe import Universe
+from backtest.volatility_target import risk_appetite
 from engine import Mandate, Problem, TradeCosts
+from engine.decay import lifetime_share
 from engine.limits import mandate_limits, widen_to_reach
 from engine.mandate import CostRule
 from engine.metamodel import MetaModel, grinold_alpha
@@ -205,6 +207,7 @@ def prepare(
     scores = np.zeros(len(names))
     scores[members] = meta.scores
     scale = grinold_alpha(np.ones(len(names)), model.specific_variance, mandate.alpha, panel.periods_per_year)
+    scale = scale * lifetime_share(mandate)
 
     benchmark = np.zeros(len(names))
     benchmark[members] = market.history.descriptors.size[t][inside]
@@ -218,14 +221,15 @@ def prepare(
     lower, upper = np.where(frozen, before, floor), np.where(frozen, before, cap)
     limits = mandate_limits(mandate, model, country=country, sector=sector, benchmark=benchmark)
     limits, widened = widen_to_reach(limits, lower, upper)
+    volatility, aversion = risk_appetite(mandate, multiplier)
     problem = Problem(
         alpha=scale * scores,
         model=model,
         limits=limits,
         position_limit=(lower, upper),
         gross_limit=mandate.gross_limit,
-        volatility_limit=None if mandate.volatility_limit is None else mandate.volatility_limit / multiplier,
-        risk_aversion=mandate.risk_aversion,
+        volatility_limit=volatility,
+        risk_aversion=aversion,
         holdings=before,
         costs=trade_costs(
             mandate.costs,

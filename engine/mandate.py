@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from risk import DataError
 
-__all__ = ["AlphaRule", "CostRule", "Mandate", "Tiers", "load_mandate", "read_spec"]
+__all__ = ["AlphaRule", "CostRule", "Mandate", "Tiers", "load_mandate", "make_spec", "read_spec"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -36,6 +37,9 @@ class AlphaRule(Spec):
 
     information_coefficient: Annotated[float, Field(gt=0, le=1)] = 0.03
     horizon_days: Positive = 20
+    half_life_days: Positive | None = None
+    """Trading days after which half of alpha is gone: the book is then aimed at what is left of it over the life of a position
+    (`engine.decay`). Left out: it does not decay."""
 
 
 class CostRule(Spec):
@@ -47,6 +51,8 @@ class CostRule(Spec):
     """Y of the square-root law: average cost of a trade = Y sigma_day sqrt(value / daily dollar volume)."""
     borrow_fee_annual: NonNegative = 0.005
     expected_holding_days: Positive = 60
+    """Trading days over which a trade's cost is spread; its inverse is the trading rate, the share of the way to its aim that the book
+    goes in a day."""
 
 
 class Tiers(Spec):
@@ -83,6 +89,9 @@ class Mandate(Spec):
     beta_limit: NonNegative | None = None
     style_limit: NonNegative | None = None
     volatility_limit: Positive | None = None
+    volatility_target: Positive | None = None
+    """Forecast volatility that the book is scaled towards, as far as all limits and trading costs let it: at most `volatility_limit`.
+    Left out: `risk_aversion` alone sets the scale."""
     turnover_limit: Positive | None = None
     minimum_assets: Annotated[int, Field(ge=2)] = 20
     """A date with fewer assets than this is refused."""
@@ -102,6 +111,9 @@ class Mandate(Spec):
             raise ValueError(
                 f"position_target {self.position_target} must not exceed position_limit {self.position_limit}"
             )
+        target, limit = self.volatility_target, self.volatility_limit
+        if target is not None and limit is not None and target > limit:
+            raise ValueError(f"volatility_target {target} must not exceed volatility_limit {limit}")
         known = {*type(self).model_fields, *(f"alpha.{field}" for field in AlphaRule.model_fields)}
         known |= {f"costs.{field}" for field in CostRule.model_fields}
         known |= {f"tiers.{field}" for field in Tiers.model_fields}
@@ -124,11 +136,32 @@ def read_spec(kind: type[S], path: Path) -> S:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Give the path of a TOML file.") from error
     try:
-        return kind.model_validate(tomllib.loads(text))
+        record = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: is not valid TOML ({error}).") from error
+    return make_spec(kind, record, str(path))
+
+
+def make_spec(kind: type[S], record: Mapping[str, Any], source: str) -> S:
+    """Return a frozen specification of what was read from `source`, which the message of an error begins with.
+
+    Raises
+    ------
+    DataError
+        One paragraph that names each wrong field, its value and what is allowed.
+    """
+    try:
+        return kind.model_validate(record)
     except ValidationError as error:
-        raise DataError(f"{path}: {_explain(kind, error)}") from error
+        raise DataError(f"{source}: {_explain(kind, error)}") from error
+
+
+def _known_keys(kind: type[BaseModel], path: Sequence[int | str]) -> str:
+    """Return the fields of the specification that `path` leads to."""
+    inner: Any = kind
+    for step in path:
+        inner = inner.model_fields[str(step)].annotation
+    return ", ".join(inner.model_fields)
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:
@@ -136,7 +169,7 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     for item in error.errors():
         field = ".".join(str(step) for step in item["loc"]) or "file"
         if item["type"] == "extra_forbidden":
-            parts.append(f"unknown key `{field}`; known keys are {', '.join(kind.model_fields)}")
+            parts.append(f"unknown key `{field}`; known keys are {_known_keys(kind, item['loc'][:-1])}")
         else:
             parts.append(f"`{field}` = {item['input']!r}: {item['msg']}" if item["loc"] else item["msg"])
     return "; ".join(parts) + "."

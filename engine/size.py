@@ -20,7 +20,7 @@ from engine.solution import Solution
 
 __all__ = ["NO_LIMITS", "size_stoppers"]
 
-COSTS = ("linear_cost", "impact_cost")
+RISK, COSTS = ("factor_risk", "specific_risk"), ("linear_cost", "impact_cost")
 NO_LIMITS = ("risk", "trading costs", "borrow")
 """What stops a book and is no limit."""
 
@@ -57,9 +57,10 @@ def size_stoppers(problem: Problem, solution: Solution) -> pd.Series:
     [0.667, 0.333, 0.0]
     """
     found = parts(problem, solution)
-    taken = -(found.frame().T @ found.response.weights)
-    taken["risk"] = taken.pop("factor_risk") + taken.pop("specific_risk")
-    taken["trading costs"] = sum(float(taken.pop(name)) for name in COSTS)
-    gained = -float(taken.pop("alpha"))
-    shares: pd.Series = taken / gained if gained > 0 else 0.0 * taken
+    frame = found.frame()
+    taken = {str(name): -float(frame[name] @ found.response.weights) for name in frame.columns}
+    gained = -taken.pop("alpha")
+    for whole, pieces in (("risk", RISK), ("trading costs", COSTS)):
+        taken[whole] = sum(taken.pop(name) for name in pieces)
+    shares = pd.Series(taken) / gained if gained > 0 else pd.Series(taken) * 0.0
     return (shares + 0.0).sort_values(ascending=False, kind="stable")
