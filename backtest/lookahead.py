@@ -40,6 +40,8 @@ __all__ = ["AHEAD", "LAST_DAY", "RUN_END", "Trial", "draw_dates", "look_ahead"]
 AHEAD = 15
 """Sessions after the date that a run on other data sees, unless another number is given."""
 RUN_END, LAST_DAY = "run end", "last day"
+# Whatever the run reads after the date shows in one of these.
+_TELLING = ("meta_model", "signals", "weights", "nav")
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def _try(case: _Case, field: str) -> Trial:
         reference = Run(case.reference)
         compared, difference = first_difference(reference, again, until=case.date)
         since = case.date + pd.Timedelta(days=1)
-        _, later = first_difference(reference, again, since=since, until=case.horizon)
+        _, later = first_difference(reference, again, since=since, until=case.horizon, tables=_TELLING)
         return Trial(case.date, field, replaced, compared, difference, moved=later is not None)
     except DataError as error:
         return Trial(case.date, field, 0, 0, refused=str(error))
