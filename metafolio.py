@@ -296,6 +296,47 @@ def backtest(
 
 
 @app.command()
+def sweep(
+    data: Data,
+    vary: Annotated[
+        str,
+        typer.Option(
+            help="execution: lag, costs, borrow, delistings, rebalance, volatility target, decaying alpha, one at a time. capacity: the "
+            "size. FILE.toml: a table for each variant, as [wide] and mandate.style_limit = 0.2 below it.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the runs; an unfinished sweep goes on.", show_default=False)
+    ],
+    product: ProductName = "one",
+    start: Annotated[
+        str | None, typer.Option(help="First day, as in `metafolio backtest`.", show_default=False)
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Last day. Default: the data's.", show_default=False)] = None,
+    aum: Annotated[
+        float | None, typer.Option(help="Net assets at the start. Default: the product's.", show_default=False)
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run variants of a product side by side, each a run folder of its own under OUT.
+
+    A sweep that was killed goes on when the same command is given again: finished runs are kept.
+    """
+    from backtest import Dataset
+    from backtest.study import study
+    from reports.study_terminal import study_lines
+
+    with progress_bars(show=not quiet and not as_json) as report:
+        found = study(
+            Dataset(data), product, vary, out, start=start, end=end, aum=aum, workers=workers, progress=report
+        )
+    emit(found.to_dict(), lambda console: study_lines(found, console), as_json=as_json, quiet=quiet)
+
+
+@app.command()
 def optimize(
     data: Data,
     date: Annotated[str, typer.Option(help="Decision day, as 2024-01-31.", show_default=False)],

@@ -21,7 +21,7 @@ def market_terms(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a run's inputs on which its market depends; two runs with the same ones can share it."""
     product, mandate = inputs["product"], inputs["mandate"]
     return {
-        **{key: inputs[key] for key in ("files", "code", "last")},
+        **{key: inputs[key] for key in ("files", "last")},
         **{f"product.{name}": product[name] for name in PRODUCT_TERMS},
         **{f"mandate.{name}": mandate[name] for name in MANDATE_TERMS},
     }

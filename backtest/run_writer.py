@@ -27,7 +27,7 @@ from backtest.store import FORMAT, LATER_TABLES, SCHEMAS, Run, partial_of
 from risk import DataError, FactorModel
 from risk.checks import FloatArray
 
-__all__ = ["DiskError", "RunWriter"]
+__all__ = ["DiskError", "RunWriter", "differences"]
 
 ROW_GROUP = 100_000
 LOCK, INPUTS, CHECKPOINT, PARTS, FINAL = "lock", "inputs.json", "checkpoint", "parts", "final"
@@ -103,7 +103,7 @@ class RunWriter:
         path = self.partial / INPUTS
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
-            changed = list(_differences(before, inputs))
+            changed = list(differences(before, inputs))
             if changed:
                 raise DataError(
                     f"{self.partial}: cannot be resumed, for its inputs changed: {'; '.join(changed[:8])}"
@@ -282,11 +282,11 @@ def _write_table(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch
             writer.write_table(pa.Table.from_batches(waiting, schema).combine_chunks())
 
 
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+def differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
     """Yield each entry that differs between two JSON records, with both values."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+            yield from differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif before != now:
         yield f"`{name}` was {_short(before)} and is {_short(now)}"
 
