@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from backtest.simulator import simulate
 from backtest.synthetic import MarketSpec, write_market
 from engine import Mandate
 
-__all__ = ["LeakTrial", "small_terms", "try_leaks", "write_small_market"]
+__all__ = ["CLEAN", "LeakTrial", "small_terms", "try_leak", "try_leaks", "write_small_market"]
 
 AHEAD = 7
 DECISION = 3
@@ -54,10 +54,10 @@ class LeakTrial:
 
 
 def write_small_market(folder: Path, seed: int = 0) -> Dataset:
-    """Write a market of 40 assets and some 75 sessions in two currencies, with every optional file, and open it."""
+    """Write a market of 40 assets and some 65 sessions in two currencies, with every optional file, and open it."""
     spec = MarketSpec(
         assets=40,
-        years=0.3,
+        years=0.26,
         models=8,
         countries=2,
         sectors=3,
@@ -160,23 +160,36 @@ def try_leaks(
     with tempfile.TemporaryDirectory(prefix="metafolio-leaks-") as work:
         data = write_small_market(Path(work) / "data", seed)
         jobs = [(name, data.folder, Path(work) / f"run-{place}", seed) for place, name in enumerate(names)]
-        if workers == 1:
-            for done, job in enumerate(jobs):
-                found[job[0]] = _try_leak(*job)
-                if progress is not None:
-                    progress(done + 1, len(jobs))
-        else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                for done, future in enumerate(as_completed([pool.submit(_try_leak, *job) for job in jobs])):
-                    trial = future.result()
-                    found[trial.name] = trial
-                    if progress is not None:
-                        progress(done + 1, len(jobs))
+        for trial in _each(jobs, workers):
+            found[trial.name] = trial
+            if progress is not None:
+                progress(len(found), len(jobs))
     return tuple(found[name] for name in names)
 
 
-def _try_leak(name: str, folder: Path, out: Path, seed: int) -> LeakTrial:
-    """Plant a leak, simulate, and audit the run while it is planted."""
+def _each(jobs: Sequence[tuple[str, Path, Path, int]], workers: int) -> Iterator[LeakTrial]:
+    """Yield trials as they are done."""
+    if workers == 1:
+        yield from (try_leak(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(try_leak, *job) for job in jobs]):
+            yield future.result()
+
+
+def try_leak(name: str, folder: Path, out: Path, seed: int = 0) -> LeakTrial:
+    """Plant a leak in this process, simulate, and audit the run while it is planted.
+
+    Parameters
+    ----------
+    name : str
+        Of one of `LEAKS`, or ``clean code``.
+    folder : Path
+        Of the small market.
+    out : Path
+        Of the run that is made.
+    seed : int
+    """
     leak = next((leak for leak in LEAKS if leak.name == name), None)
     data = Dataset(folder)
     with nullcontext() if leak is None else leak.planted():

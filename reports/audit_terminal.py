@@ -53,13 +53,16 @@ def _conclusion(found: Audit) -> str:
 
 def _checks(checks: Sequence[Check], console: Console) -> None:
     table = Table("check", "what must hold", box=None, pad_edge=False, header_style="bold")
-    for name in ("worst", "allowed", "compared"):
+    for name in ("worst", "allowed", "compared", "left out"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for check in checks:
         what = check.statement + (f" ({check.not_covered})" if check.not_covered else "")
-        numbers = scientific(check.worst), scientific(check.tolerance), integer(check.compared)
-        table.add_row(escape(check.name), escape(what), *numbers, check.state, style=None if check.passed else BAD)
+        sizes = scientific(check.worst), scientific(check.tolerance)
+        counts = integer(check.compared), integer(check.left_out) if check.left_out else ""
+        table.add_row(
+            escape(check.name), escape(what), *sizes, *counts, check.state, style=None if check.passed else BAD
+        )
     console.print(table, highlight=False)
 
 

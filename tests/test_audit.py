@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 import metafolio
-from backtest import Dataset, Run, simulate
+from backtest import Dataset, Run, leak_trials, simulate
 from backtest.audit import audit
 from backtest.audit_evidence import Check
-from backtest.leak_trials import LeakTrial, small_terms, try_leaks, write_small_market
+from backtest.leak_trials import CLEAN, LeakTrial, small_terms, try_leak, write_small_market
 from backtest.leaks import LEAKS, Leak
 from backtest.lookahead import RUN_END, draw_dates, look_ahead
 from backtest.perturbation import fields_of
@@ -26,14 +26,9 @@ from risk import DataError
 # The self-test: every leak in the pipeline, and clean code.
 
 
-@pytest.fixture(scope="module")
-def leaks() -> dict[str, LeakTrial]:
-    return {trial.name: trial for trial in try_leaks(workers=2)}
-
-
 @pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.name)
-def test_a_planted_leak_is_caught_by_the_field_that_holds_it(leaks: dict[str, LeakTrial], leak: Leak) -> None:
-    found = leaks[leak.name]
+def test_a_planted_leak_is_caught_by_the_field_that_holds_it(small: Run, tmp_path: Path, leak: Leak) -> None:
+    found = try_leak(leak.name, data_of(small).folder, tmp_path / "run")
     assert found.right
     caught = next(trial for trial in found.trials if trial.field == leak.field)
     assert caught.difference is not None
@@ -45,11 +40,11 @@ def test_there_are_twelve_leaks_of_different_names() -> None:
     assert len({leak.name for leak in LEAKS}) == 12
 
 
-def test_nothing_is_found_in_clean_code(leaks: dict[str, LeakTrial], small: Run) -> None:
-    clean = leaks["clean code"]
+def test_nothing_is_found_in_clean_code(small: Run, tmp_path: Path) -> None:
+    clean = try_leak(CLEAN, data_of(small).folder, tmp_path / "run")
     assert clean.right
     fields = {trial.field for trial in clean.trials}
-    assert fields == {RUN_END, "last day", *fields_of(Dataset(small.record["data"]["path"]))}
+    assert fields == {RUN_END, "last day", *fields_of(data_of(small))}
     assert len(fields) == 17
     for trial in clean.trials:
         assert trial.proven, trial
@@ -57,6 +52,22 @@ def test_nothing_is_found_in_clean_code(leaks: dict[str, LeakTrial], small: Run)
         assert trial.replaced > 0
     unused = {trial.field for trial in clean.trials if not trial.moved}
     assert unused <= {"scores", "delisting_return"}, "what is replaced must matter to what comes after"
+
+
+def test_the_self_test_tries_clean_code_and_every_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def blind(name: str, folder: Path, out: Path, seed: int) -> LeakTrial:
+        assert (folder / "market.parquet").is_file()
+        assert not out.exists()
+        assert seed == 5
+        return LeakTrial(name, "", "return", ())
+
+    monkeypatch.setattr(leak_trials, "try_leak", blind)
+    found = leak_trials.try_leaks(seed=5, progress=lambda done, total: seen.append((done, total)))
+    assert [trial.name for trial in found] == [CLEAN, *(leak.name for leak in LEAKS)]
+    assert not any(trial.right for trial in found), "what is not caught is not right"
+    assert seen == [(i, 13) for i in range(1, 14)]
 
 
 def test_a_leak_is_gone_when_it_is_dug_up() -> None:
@@ -163,12 +174,18 @@ def test_corporate_actions_on_price_returns_are_derived_too(small: Run, tmp_path
     assert failed(rederive(run, data_of(run))) == set()
 
 
-def edit(folder: Path, table: str, column: str, change: Callable[[pd.Series], pd.Series], *, row: int) -> None:
+def edit(folder: Path, table: str, column: str, change: Callable[[pd.Series], pd.Series]) -> None:
+    """Change one number of a run: the first there is that is not 0; of a target or weight, that behind a plain trade."""
     path = folder / f"{table}.parquet"
     frame = pd.read_parquet(path)
-    filled = frame[column].notna() & ((frame[column] != 0) | (frame[column] == 0).all())
-    chosen = frame.index[filled][row]
-    frame.loc[[chosen], column] = change(frame.loc[[chosen], column])
+    chosen = frame[column].notna() & ((frame[column] != 0) | (frame[column] == 0).all())
+    if table == "weights":
+        noted = pd.read_parquet(folder / "notices.parquet")["asset"]
+        trades = pd.read_parquet(folder / "trades.parquet")
+        plain = trades[~trades["asset"].isin(noted) & (trades["reason"] == "rebalance")].iloc[0]
+        chosen &= (frame["asset"] == plain["asset"]) & (frame["date"] >= plain["decided"])
+    row = frame.index[chosen][:1]
+    frame.loc[row, column] = change(frame.loc[row, column])
     frame.to_parquet(path, index=False)
 
 
@@ -198,7 +215,7 @@ def test_a_tampered_number_fails_the_checks_that_name_it(
     small: Run, tmp_path: Path, table: str, column: str, change: Callable[[pd.Series], pd.Series], named: set[str]
 ) -> None:
     shutil.copytree(small.folder, tmp_path / "run")
-    edit(tmp_path / "run", table, column, change, row=0 if table != "weights" else 40)
+    edit(tmp_path / "run", table, column, change)
     found = failed(rederive(Run(tmp_path / "run"), data_of(small)))
     assert named <= found, found
 
@@ -247,7 +264,7 @@ def test_changed_data_are_named_and_nothing_is_run_on_them(small: Run, tmp_path:
 
 def test_a_run_that_the_code_does_not_make_again_fails_at_the_run_end(small: Run, tmp_path: Path) -> None:
     shutil.copytree(small.folder, tmp_path / "run")
-    edit(tmp_path / "run", "signals", "alpha", lambda alpha: alpha * 1.0000001, row=0)
+    edit(tmp_path / "run", "signals", "alpha", lambda alpha: alpha * 1.0000001)
     date = draw_dates(small, 1, 0)
     trials = {
         trial.field: trial for trial in look_ahead(Run(tmp_path / "run"), data_of(small), date, fields=["return"])
@@ -283,7 +300,7 @@ def test_the_command_says_in_one_paragraph_what_does_not_hold(
     small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(small.folder, tmp_path / "run")
-    edit(tmp_path / "run", "nav", "management_fee", lambda fee: fee / 2, row=0)
+    edit(tmp_path / "run", "nav", "management_fee", lambda fee: fee / 2)
     assert call(tmp_path / "run", *QUICK, monkeypatch=monkeypatch) == 1
     told = capsys.readouterr()
     assert "FAILS" in told.out
