@@ -135,9 +135,9 @@ def _excesses(decision: _Decision, evidence: Evidence, multiplier: float) -> Ite
         with_benchmark = decision.covariance_with(decision.benchmark)
         beta = w @ with_benchmark / (decision.benchmark @ with_benchmark)
         yield "beta", abs(beta) - mandate["beta_limit"] - wider.get("beta", 0.0)
-    if mandate["volatility_limit"] is not None:
-        forecast = np.sqrt(w @ decision.covariance_with(w))
-        yield "volatility", forecast * multiplier - mandate["volatility_limit"]
+    for name, bound in (("volatility", "volatility_limit"), ("volatility target", "volatility_target")):
+        if mandate.get(bound) is not None:
+            yield name, np.sqrt(w @ decision.covariance_with(w)) * multiplier - mandate[bound]
     if mandate["turnover_limit"] is not None and evidence.record["product"]["lag_days"] == 1:
         t = evidence.dates.get_loc(decision.date)
         held = pd.Series(evidence.value[t] / evidence.nav["nav"].to_numpy()[t], index=evidence.assets)

@@ -136,6 +136,23 @@ def test_other_terms_are_derived_too(small: Run, tmp_path: Path, change: dict[st
     assert not [check.name for check in checks if check.not_covered]
 
 
+def test_a_volatility_target_is_held_as_a_limit_is(small: Run, tmp_path: Path) -> None:
+    product, mandate = small_terms()
+    target = mandate.model_copy(update={"volatility_target": 0.015})
+    run = simulate(data_of(small), (product, target), out=tmp_path / "run")
+    checks = {check.name: check for check in rederive(run, data_of(run))}
+    assert checks["limit volatility target"].compared == len(run.table("solves"))
+    assert failed(tuple(checks.values())) == set()
+
+
+def test_without_lag_all_but_the_fills_is_derived(small: Run, tmp_path: Path) -> None:
+    product, mandate = small_terms()
+    run = simulate(data_of(small), (product.model_copy(update={"lag_days": 0}), mandate), out=tmp_path / "run")
+    checks = rederive(run, data_of(run))
+    assert failed(checks) == set()
+    assert [check.name for check in checks if check.not_covered] == ["fills"]
+
+
 def test_corporate_actions_on_price_returns_are_derived_too(small: Run, tmp_path: Path) -> None:
     shutil.copytree(data_of(small).folder, tmp_path / "data")
     for name in ("fx", "borrow", "rates"):
