@@ -11,6 +11,7 @@ from backtest.audit_evidence import Check
 from backtest.leak_trials import LeakTrial, try_leaks
 from backtest.lookahead import RUN_END, Trial, draw_dates, look_ahead
 from backtest.rederivation import data_of, rederive
+from backtest.reproduction import reproduce, unlike_preset
 from backtest.store import Run, code_fingerprint
 
 __all__ = ["Audit", "audit"]
@@ -130,9 +131,12 @@ def audit(
     report("deriving anew", 0.0)
     checks = rederive(run, source)
     report("deriving anew", 1.0)
-    notes = list(_other_code(run))
+    notes = [*_other_code(run), *unlike_preset(run)]
     trials: tuple[Trial, ...] = ()
     if checks[0].passed:
+        report("making the run again", 0.0)
+        checks = (*checks, reproduce(run, source))
+        report("making the run again", 1.0)
         trials = look_ahead(
             run,
             source,

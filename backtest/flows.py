@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -52,6 +53,13 @@ class Flows:
     def __post_init__(self) -> None:
         if self.requests and self.path:
             raise DataError("flows hold both requests and a path of net assets; give one of the two.")
+
+    def to_record(self) -> dict[str, Any]:
+        """Return them for JSON, which knows no infinity: an amount of everything is the text ``-inf``."""
+        record = asdict(self)
+        for row in record["requests"]:
+            row["amount"] = row["amount"] if math.isfinite(row["amount"]) else str(row["amount"])
+        return record
 
 
 def aum_path(path: Sequence[tuple[pd.Timestamp, float]], *, source: str = "aum path") -> Flows:

@@ -35,7 +35,7 @@ from backtest.store import Run
 from engine import Mandate
 from risk import DataError
 
-__all__ = ["AHEAD", "LAST_DAY", "RUN_END", "Trial", "draw_dates", "look_ahead"]
+__all__ = ["AHEAD", "LAST_DAY", "RUN_END", "Trial", "draw_dates", "look_ahead", "make_again"]
 
 AHEAD = 15
 """Sessions after the date that a run on other data sees, unless another number is given."""
@@ -208,13 +208,13 @@ def _try(case: _Case, field: str) -> Trial:
     try:
         left_out = copy_until(Dataset(case.data), data, case.horizon, pd.Timestamp(run.record["end"]))
         if field == RUN_END:
-            again = _again(run, data, case.reference, case.horizon)
+            again = make_again(run, data, case.reference, case.horizon)
             compared, difference = first_difference(run, again, until=case.date)
             return Trial(case.date, field, left_out, compared, difference, moved=left_out > 0)
         if field == LAST_DAY:
             return _try_last_day(case, run, data, folder)
         replaced = perturb(data, field, case.date, case.seed)
-        again = _again(run, data, folder / "run", case.horizon)
+        again = make_again(run, data, folder / "run", case.horizon)
         reference = Run(case.reference)
         compared, difference = first_difference(reference, again, until=case.date)
         since = case.date + pd.Timedelta(days=1)
@@ -237,8 +237,8 @@ def _try_last_day(case: _Case, run: Run, data: Path, folder: Path) -> Trial:
         bare = folder / "listed"
         # What ends on the date holds the assets that have a row by then, and no other.
         copy_until(Dataset(case.data), bare, case.horizon, case.date)
-        data, reference = bare, _again(run, bare, folder / "before", case.horizon)
-    again = _again(run, data, folder / "run", case.date)
+        data, reference = bare, make_again(run, bare, folder / "before", case.horizon)
+    again = make_again(run, data, folder / "run", case.date)
     before = sessions[sessions < case.date][-1]
     compared, difference = first_difference(reference, again, until=before)
     decided, other = first_difference(reference, again, until=case.date, since=case.date, tables=DECISION_TABLES)
@@ -252,7 +252,7 @@ def _lists_after(data: Path, date: pd.Timestamp) -> bool:
     return bool((rows.groupby("asset", observed=True)["date"].min() > date).any())
 
 
-def _again(run: Run, data: Path, out: Path, end: pd.Timestamp) -> Run:
+def make_again(run: Run, data: Path, out: Path, end: pd.Timestamp) -> Run:
     """Make a run again, on other data and up to another day."""
     record = run.record
     terms = Product.model_validate(record["product"]), Mandate.model_validate(record["mandate"])

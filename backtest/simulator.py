@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -242,7 +242,7 @@ def run_inputs(
         "first": None if first is None else f"{first:%Y-%m-%d}",
         "last": f"{last:%Y-%m-%d}",
         "nav0": nav0,
-        "flows": None if flows is None else asdict(flows),
+        "flows": None if flows is None else flows.to_record(),
     }
 
 

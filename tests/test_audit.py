@@ -21,6 +21,8 @@ from backtest.leaks import LEAKS, Leak
 from backtest.lookahead import RUN_END, draw_dates, look_ahead
 from backtest.perturbation import fields_of
 from backtest.rederivation import rederive
+from backtest.reproduction import reproduce, unlike_preset
+from engine import load_mandate
 from risk import DataError
 
 # The self-test: every leak in the pipeline, and clean code.
@@ -341,3 +343,29 @@ def test_all_fields_at_once(small: Run) -> None:
     assert all(trial.proven for trial in trials)
     assert np.isfinite(trials[1].replaced)
     assert trials[1].moved
+
+
+def test_a_run_made_again_shows_what_no_number_tells(small: Run, tmp_path: Path) -> None:
+    """Statistics, status, owners and the last row of every table are compared with a run made again."""
+    assert reproduce(small, data_of(small)).passed
+    forged = tmp_path / "run"
+    shutil.copytree(small.folder, forged)
+    record = json.loads((forged / "run.json").read_text())
+    record["statistics"]["sharpe_net"] = 9.9
+    (forged / "run.json").write_text(json.dumps(record))
+    shares = pd.read_parquet(forged / "shares.parquet")
+    shares.assign(units=shares["units"] * 2).to_parquet(forged / "shares.parquet", index=False)
+    found = reproduce(Run(forged), data_of(small))
+    assert not found.passed
+    assert "`statistics.sharpe_net` was 9.9" in found.where
+    assert "shares.parquet" in found.where
+
+
+def test_a_mandate_that_is_not_its_preset_is_told(small: Run, tmp_path: Path) -> None:
+    forged = tmp_path / "run"
+    shutil.copytree(small.folder, forged)
+    record = json.loads((forged / "run.json").read_text())
+    record["product"]["mandate"] = "one"
+    record["mandate"] = load_mandate("one").model_dump(mode="json") | {"volatility_limit": 0.5}
+    (forged / "run.json").write_text(json.dumps(record))
+    assert "`volatility_limit` was 0.1 and is 0.5" in unlike_preset(Run(forged))[0]

@@ -79,7 +79,14 @@ def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("conditions-run")
     (folder / "product.toml").write_text(PRODUCT)
     day = data.dates()[300]
-    flows = Flows((Flow(day, "pension", 5e6), Flow(day, "office", 20e6), Flow(day, "founder", -1e6)))
+    flows = Flows(
+        (
+            Flow(day, "pension", 5e6),
+            Flow(day, "office", 20e6),
+            Flow(day, "founder", -1e6),
+            Flow(day + pd.Timedelta(days=70), "pension", -np.inf),
+        )
+    )
     return simulate(data, str(folder / "product.toml"), out=folder / "run", flows=flows)
 
 
@@ -112,9 +119,11 @@ def test_investors_own_the_fund(run: Run) -> None:
     owned = shares.groupby("date")["value"].sum()
     dealt = owned.index[:-1]
     np.testing.assert_allclose(owned[dealt], nav[dealt], rtol=0, atol=0.005)
-    deals = run.table("deals").set_index(["investor", "outcome"])
-    assert deals.loc[("pension", "dealt"), "amount"].sum() == pytest.approx(5e6)
-    assert {"refused"} <= set(deals.loc["office"].index)
+    deals = run.table("deals").set_index(["investor", "kind", "outcome"]).sort_index()
+    assert deals.loc[("pension", "subscription", "dealt"), "amount"].sum() == pytest.approx(5e6)
+    assert deals.loc[("pension", "redemption", "dealt"), "amount"].sum() > 4e6
+    assert "pension" not in set(shares.loc[shares["date"] == shares["date"].max(), "investor"])
+    assert "refused" in set(deals.loc["office"].index.get_level_values("outcome"))
     assert owned[dealt].max() <= 30e6 + 0.01
 
 
@@ -153,7 +162,7 @@ def test_attribution_to_factors_adds_up(run: Run) -> None:
 def test_a_killed_run_under_all_conditions_resumes(data: Dataset, run: Run, tmp_path: Path) -> None:
     """Ledger, register and orders on their way are part of the checkpoint."""
     flows = run.record["flows"]["requests"]
-    own = Flows(tuple(Flow(pd.Timestamp(f["date"]), f["investor"], f["amount"]) for f in flows))
+    own = Flows(tuple(Flow(pd.Timestamp(f["date"]), f["investor"], float(f["amount"])) for f in flows))
 
     def stop(stage: str, done: float) -> None:
         if stage == "simulation" and done > 0.6:
