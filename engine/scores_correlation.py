@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from risk import DataError
 from risk.checks import FloatArray, check_array
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 Values = npt.NDArray[Any]
+
+CONTROLLER = ThreadpoolController()
 
 WIDTH = 256
 """Models scored at a time by one thread."""
@@ -259,5 +262,5 @@ def in_blocks(score: Callable[[Values], FloatArray], values: Values, m: int, job
         return np.empty(0)
     if jobs == 1 or len(blocks) == 1:
         return np.concatenate([score(block) for block in blocks])
-    with ThreadPoolExecutor(jobs) as pool:
+    with CONTROLLER.limit(limits=1), ThreadPoolExecutor(jobs) as pool:  # or products' threads wait for each other's
         return np.concatenate(list(pool.map(score, blocks)))
