@@ -302,7 +302,7 @@ def sweep(
         str,
         typer.Option(
             help="execution: lag, costs, borrow, delistings, rebalance, volatility target, decaying alpha, one at a time. capacity: the "
-            "size. FILE.toml: a table for each variant, as [wide] and mandate.style_limit = 0.2 below it.",
+            "size. FILE.toml: a table for each variant, as \\[wide] and mandate.style_limit = 0.2 below it.",
             show_default=False,
         ),
     ],
