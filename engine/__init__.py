@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from engine.attribution import Attribution, attribute
 from engine.contribution import Contribution, ScoreRule, true_contribution
 from engine.costs import TradeCosts
 from engine.mandate import Mandate, load_mandate
@@ -28,6 +29,7 @@ SUPREME = load_mandate("supreme")
 __all__ = [
     "ONE",
     "SUPREME",
+    "Attribution",
     "Certificate",
     "Contribution",
     "InfeasibleMandate",
@@ -43,6 +45,7 @@ __all__ = [
     "Status",
     "TradeCosts",
     "alpha_scale",
+    "attribute",
     "cvxpy_program",
     "gaussianise",
     "grinold_alpha",
